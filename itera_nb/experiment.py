@@ -1,0 +1,338 @@
+"""`Experiment`: the only door to an experiment folder. It knows files, the ledger and keys, and no phase."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from itera_nb import __version__
+from itera_nb.exceptions import IteraError, RecordError, Refusal, StoppedError
+from itera_nb.ledger import Ledger, Record, sync_folder
+from itera_nb.protocol import State, check
+from itera_nb.spec import Spec, load_spec
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from itera_nb.seal.custody import Secret
+
+GITIGNORE = """\
+# Rows and whatever may quote them stay out of git; the record, the arms and the conclusion go in.
+data/
+runs/
+sealed/
+snapshot/
+notebooks/
+conclusion.html
+*.lock
+.env
+"""
+GITATTRIBUTES = "ledger.jsonl -merge -text\n"
+
+
+class Experiment:
+    """One experiment folder.
+
+    Args:
+        folder: The folder that holds `experiment.toml`.
+
+    Raises:
+        IteraError: If there is no experiment in the folder.
+    """
+
+    def __init__(self, folder: Path | str) -> None:
+        self.folder = Path(folder).resolve()
+        self.ledger = Ledger(self.folder / "ledger.jsonl")
+        if not self.toml.is_file():
+            raise IteraError(
+                f"there is no experiment.toml in {self.folder}",
+                fix="make one: itera new NAME   (or change to the experiment's folder)",
+            )
+
+    # what a person wrote -----------------------------------------------------------------------------------
+
+    @property
+    def toml(self) -> Path:
+        """The file that a person edits."""
+        return self.folder / "experiment.toml"
+
+    @property
+    def spec(self) -> Spec:
+        """The validated `experiment.toml`, read again whenever the file changes."""
+        stat = self.toml.stat()
+        stamp = (stat.st_mtime_ns, stat.st_size)
+        if getattr(self, "_spec_stamp", None) != stamp:
+            self._spec, self._spec_stamp = load_spec(self.toml), stamp
+        return self._spec
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.folder.name
+
+    # the record --------------------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> State:
+        """What has happened, with the chain and the head remembered outside the folder checked.
+
+        Raises:
+            RecordError: If the ledger was edited, cut, or replaced.
+        """
+        records = self.ledger.records()
+        self._check_head(records)
+        return State(records)
+
+    @property
+    def genesis(self) -> str:
+        """The experiment's random id; the ledger is begun if there is none."""
+        if not self.ledger.records():
+            self._begin()
+        return str(self.ledger.records()[0].body["genesis_id"])
+
+    def record(self, event: str, body: Mapping[str, Any]) -> Record:
+        """Append one event if the protocol allows it now.
+
+        Raises:
+            Refusal: If it does not; the attempt is recorded.
+            RecordError: If the ledger is broken.
+        """
+        genesis = self.genesis
+        with self.ledger.locked():
+            refusal = check(event, self.state)
+            if refusal is not None:
+                self.refuse(refusal)
+            return self._append(genesis, event, dict(body))
+
+    def require(self, event: str) -> None:
+        """Refuse now, before any work, what `record(event)` would refuse later."""
+        if refusal := check(event, self.state):
+            self.refuse(refusal)
+
+    def refuse(self, refusal: Refusal) -> NoReturn:
+        """Record an attempt that the protocol forbids, and raise its refusal."""
+        body = {"safeguard": refusal.safeguard, "what": refusal.what}
+        refusal.record = self._append(self.genesis, "attempt_refused", body).seq
+        raise refusal
+
+    def _begin(self) -> None:
+        from itera_nb.seal import custody
+
+        with self.ledger.locked():
+            if self.ledger.records():
+                return
+            genesis = secrets.token_hex(16)
+            created = custody.create_secret(genesis)
+            for name, text in ((".gitignore", GITIGNORE), (".gitattributes", GITATTRIBUTES)):
+                if not (self.folder / name).exists():
+                    self.write_text(name, text)
+            body = {"genesis_id": genesis, "version": __version__, "custody": created.mode}
+            self._append(genesis, "created", body)
+
+    def _append(self, genesis: str, event: str, body: dict[str, Any]) -> Record:
+        from itera_nb.seal import heads
+
+        with self.ledger.locked():
+            record = self.ledger.append(event, body)
+            opened = any(r.type == "test_opened" for r in self.ledger.records())
+            heads.remember(genesis, record.seq, record.hash, opened=opened)
+        return record
+
+    def _check_head(self, records: tuple[Record, ...]) -> None:
+        from itera_nb.seal import heads
+
+        if not records:
+            return
+        head = heads.recall(str(records[0].body.get("genesis_id", "")))
+        if head is None:
+            return
+        if head.seq > len(records):
+            raise RecordError(
+                f"the ledger ends at record {len(records)}, but record {head.seq} was written before: "
+                "it was cut, restored from an old copy, or another copy of this folder has gone on",
+                record=len(records),
+                fix="put the newest ledger.jsonl back; history cannot be shortened",
+            )
+        if records[head.seq - 1].hash != head.hash:
+            raise RecordError(
+                f"record {head.seq} is not the one that was written: the ledger was edited",
+                record=head.seq,
+                fix="put the original ledger.jsonl back",
+            )
+
+    @property
+    def secret(self) -> Secret:
+        """The private key and split seed, from custody: for the two isolated processes only."""
+        from itera_nb.seal import custody
+
+        return custody.load_secret(self.genesis)
+
+    # files -------------------------------------------------------------------------------------------------
+
+    def path(self, *parts: str) -> Path:
+        """A path inside the folder.
+
+        Raises:
+            IteraError: If it would leave the folder.
+        """
+        path = self.folder.joinpath(*parts)
+        if not path.resolve().is_relative_to(self.folder):
+            raise IteraError(f"{'/'.join(parts)} leaves the experiment folder", fix="use a path inside it")
+        return path
+
+    def outside(self, relative: str) -> Path:
+        """A path that `experiment.toml` names, relative to it; it may lie outside the folder."""
+        return (self.folder / relative).resolve()
+
+    def write_bytes(self, name: str, data: bytes) -> str:
+        """Write a file atomically and durably; returns its SHA-256."""
+        target = self.path(name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        fd, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        try:
+            with os.fdopen(fd, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(temporary).chmod(0o644)
+            Path(temporary).replace(target)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+        sync_folder(target.parent)
+        return hashlib.sha256(data).hexdigest()
+
+    def write_text(self, name: str, text: str) -> str:
+        """Write a text file atomically; returns its SHA-256."""
+        return self.write_bytes(name, text.encode())
+
+    def write_json(self, name: str, value: Any) -> str:
+        """Write a JSON file atomically; returns its SHA-256."""
+        return self.write_text(name, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+    def write_frame(self, name: str, frame: pd.DataFrame) -> str:
+        """Write a data frame as Parquet atomically; returns its SHA-256."""
+        import io
+
+        buffer = io.BytesIO()
+        frame.to_parquet(buffer, index=False)
+        return self.write_bytes(name, buffer.getvalue())
+
+    def read_frame(self, name: str, *, sha256: str | None = None) -> pd.DataFrame:
+        """Read a Parquet file of this experiment; with `sha256`, only if it is the recorded file.
+
+        Raises:
+            RecordError: If the file is missing or not the recorded one.
+        """
+        import io
+
+        import pandas as pd
+
+        try:
+            data = self.path(name).read_bytes()
+        except FileNotFoundError:
+            raise RecordError(f"{name} is missing", fix="put it back; its hash is in the ledger") from None
+        if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
+            raise RecordError(f"{name} is not the file that was recorded", fix="put the original file back")
+        return pd.read_parquet(io.BytesIO(data))
+
+    def rows(self, part: str) -> list[dict[str, Any]]:
+        """The train or dev rows as plain Python values, in file order."""
+        if part not in {"train", "dev"}:
+            raise Refusal(
+                "SG01",
+                f"rows of {part!r} cannot be read.",
+                why="only train and dev rows may be seen before the verdict.",
+                instead="read train: exp.train.head()",
+            )
+        import pyarrow.parquet as pq
+
+        return list(pq.read_table(self.path("data", f"{part}.parquet")).to_pylist())
+
+    def isolated(self, module: str, *arguments: str, progress: Callable[[str], None] | None = None) -> Any:
+        """Run `python -I -m module folder arguments` and return the JSON value it prints.
+
+        Rows that are or may become test rows live only in such a process. Its standard error passes through
+        to `progress`, line by line.
+
+        Raises:
+            Refusal, IteraError: Whatever the process answered with.
+        """
+        import subprocess
+        import sys
+
+        command = [sys.executable, "-I", "-m", module, str(self.folder), *arguments]
+        with subprocess.Popen(  # noqa: S603 - our own interpreter and module
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8"
+        ) as process:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            try:
+                tail: list[str] = []
+                for line in process.stderr:
+                    tail = [*tail[-20:], line]
+                    if progress:
+                        progress(line.rstrip("\n"))
+                answer = process.stdout.read()
+            except KeyboardInterrupt:
+                process.wait()
+                raise StoppedError("interrupted; what was finished is kept", fix="run it again") from None
+        return _answer(answer, "".join(tail))
+
+
+def _answer(text: str, stderr: str) -> Any:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        raise IteraError(
+            f"the isolated process ended without an answer\n{stderr.strip()}", fix="run it again"
+        ) from None
+    if "refusal" in value:
+        refusal = Refusal(**value["refusal"])
+        refusal.record = value["record"]
+        raise refusal
+    if "error" in value:
+        error = value["error"]
+        if error["kind"] == "RecordError":
+            raise RecordError(error["what"], record=error["record"], fix=error["fix"])
+        raise IteraError(error["what"], fix=error["fix"])
+    return value["value"]
+
+
+def answer_as_json(work: Callable[[], Any]) -> int:
+    """The other end of `Experiment.isolated`: run `work`, print its value or its error as JSON.
+
+    Unknown errors are reduced to their type, because their text may quote a row.
+    """
+    try:
+        reply: dict[str, Any] = {"value": work()}
+    except Refusal as refusal:
+        fields = {k: getattr(refusal, k) for k in ("safeguard", "what", "why", "instead")}
+        reply = {"refusal": fields, "record": refusal.record}
+    except IteraError as error:
+        kind = "RecordError" if isinstance(error, RecordError) else "IteraError"
+        reply = {
+            "error": {
+                "kind": kind,
+                "what": error.what,
+                "fix": error.fix,
+                "record": getattr(error, "record", None),
+            }
+        }
+    except KeyboardInterrupt:
+        reply = {"error": {"kind": "IteraError", "what": "interrupted", "fix": "run it again; it resumes"}}
+    except Exception as error:  # noqa: BLE001
+        where = error.__traceback__
+        while where and where.tb_next:
+            where = where.tb_next
+        place = f"{Path(where.tb_frame.f_code.co_filename).name}:{where.tb_lineno}" if where else "?"
+        what = f"unexpected {type(error).__name__} at {place} (its text is withheld: it may quote a test row)"
+        reply = {"error": {"kind": "IteraError", "what": what, "fix": "please report this"}}
+    print(json.dumps(reply, allow_nan=False), flush=True)  # noqa: T201
+    return 0 if "value" in reply else 1

@@ -1,0 +1,193 @@
+"""The experiment's record: a hash chain of canonical JSON lines, append-only and durable.
+
+A line is the RFC 8785 form of ``{seq, prev, type, ts, body}``; ``prev`` is the SHA-256 of the line before
+it, as bytes. Time is a claim, order is the chain. A chain proves nothing against deletion and a fresh start:
+that is what the heads remembered outside the folder are for (`itera_nb.seal.heads`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from itera_nb.exceptions import RecordError
+
+GENESIS = "0" * 64
+MAX_LINE = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One line of the ledger; `hash` is the SHA-256 of its bytes without the newline."""
+
+    seq: int
+    prev: str
+    type: str
+    ts: str
+    body: dict[str, Any]
+    hash: str
+
+
+def canonical(value: Any) -> bytes:
+    """RFC 8785 bytes of a JSON value.
+
+    Raises:
+        RecordError: If the value holds NaN, infinities or integers beyond 2**53.
+    """
+    import rfc8785
+
+    try:
+        return bytes(rfc8785.dumps(value))
+    except rfc8785.CanonicalizationError as error:
+        raise RecordError(f"cannot be recorded: {error}") from None
+
+
+def digest(value: Any) -> str:
+    """SHA-256 (hex) of the canonical form of a JSON value."""
+    return hashlib.sha256(canonical(value)).hexdigest()
+
+
+class Ledger:
+    """The file `ledger.jsonl` of one experiment."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._cache: tuple[tuple[int, int], tuple[Record, ...]] | None = None
+
+    def records(self) -> tuple[Record, ...]:
+        """All whole records, with the chain checked.
+
+        Raises:
+            RecordError: Naming the first record that is not what was written.
+        """
+        try:
+            stat = self.path.stat()
+        except FileNotFoundError:
+            return ()
+        stamp = (stat.st_size, stat.st_mtime_ns)
+        if self._cache is None or self._cache[0] != stamp:
+            data = self.path.read_bytes()
+            whole = data[: data.rfind(b"\n") + 1]
+            self._cache = (stamp, tuple(_read(whole)))
+        return self._cache[1]
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the ledger against other processes; re-entrant, and freed if this process dies."""
+        from filelock import FileLock
+
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{self.path}.lock", is_singleton=True):
+            self._repair()
+            yield
+
+    def append(self, type_: str, body: dict[str, Any]) -> Record:
+        """Write one record and return once it is on disk.
+
+        Raises:
+            RecordError: If the chain before it is broken or the body is not canonical JSON.
+            OSError: If the disk refuses; the file is then as it was.
+        """
+        with self.locked():
+            return self._write(type_, body)
+
+    def _write(self, type_: str, body: dict[str, Any]) -> Record:
+        records = self.records()
+        seq = len(records) + 1
+        prev = records[-1].hash if records else GENESIS
+        ts = datetime.now(UTC).isoformat(timespec="milliseconds")
+        line = canonical({"seq": seq, "prev": prev, "type": type_, "ts": ts, "body": body})
+        if len(line) > MAX_LINE:
+            raise RecordError(f"a {type_} record of {len(line)} bytes is larger than {MAX_LINE}")
+        is_new = not self.path.exists()
+        with self.path.open("ab", buffering=0) as file:
+            before = file.seek(0, os.SEEK_END)
+            try:
+                remaining = memoryview(line + b"\n")
+                while remaining:
+                    remaining = remaining[file.write(remaining) :]
+                os.fsync(file.fileno())
+            except OSError:
+                file.truncate(before)
+                raise
+        if is_new:
+            sync_folder(self.path.parent)
+        return _parse(line, seq)
+
+    def _repair(self) -> None:
+        """Move a half-written last line aside, so that the next append does not make it unreadable."""
+        if not self.path.exists():
+            return
+        with self.path.open("r+b") as file:
+            data = file.read()
+            end = data.rfind(b"\n") + 1
+            if end == len(data):
+                return
+            torn = next(
+                p for n in range(1, 10_000) if not (p := self.path.with_name(f"ledger.torn-{n}")).exists()
+            )
+            torn.write_bytes(data[end:])
+            file.truncate(end)
+            os.fsync(file.fileno())
+        self._write("recovered", {"bytes": len(data) - end, "kept_in": torn.name})
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a new or renamed file's directory entry durable."""
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _read(data: bytes) -> Iterator[Record]:
+    prev = GENESIS
+    for seq, line in enumerate(data.split(b"\n")[:-1], start=1):
+        record = _parse(line, seq)
+        if record.prev != prev:
+            raise RecordError(
+                f"record {seq} does not follow record {seq - 1}: the ledger was edited",
+                record=max(seq - 1, 1),
+            )
+        prev = record.hash
+        yield record
+
+
+def _parse(line: bytes, seq: int) -> Record:
+    if len(line) > MAX_LINE:
+        raise RecordError(f"record {seq} is larger than {MAX_LINE} bytes", record=seq)
+    try:
+        value = json.loads(line, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        raise RecordError(f"record {seq} is not canonical JSON: the ledger was edited", record=seq) from None
+    fields = {"seq": int, "prev": str, "type": str, "ts": str, "body": dict}
+    well_formed = isinstance(value, dict) and set(value) == set(fields)
+    if not well_formed or not all(isinstance(value[k], t) for k, t in fields.items()) or value["seq"] != seq:
+        raise RecordError(f"record {seq} is not a ledger record: the ledger was edited", record=seq)
+    if canonical(value) != line:
+        raise RecordError(f"record {seq} is not in canonical form: the ledger was edited", record=seq)
+    return Record(**value, hash=hashlib.sha256(line).hexdigest())
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len({key for key, _ in pairs}) != len(pairs):
+        raise ValueError("duplicate key")
+    return dict(pairs)
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(name)
+
+
+def backward_times(records: tuple[Record, ...]) -> list[int]:
+    """Sequence numbers of records whose clock stands before that of the record they follow."""
+    return [after.seq for before, after in pairwise(records) if after.ts < before.ts]

@@ -1,0 +1,344 @@
+"""What may follow what: the one place that knows.
+
+The ledger is the state machine. `State` reads it, `NEEDS` is the table of what each event needs before it,
+and `check` answers with the `Refusal` that a notebook, the command line and the audit all show.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from itera_nb.exceptions import Refusal
+from itera_nb.ledger import Record
+
+MAX_ITERATIONS = 3
+MAX_SPRINTS = 3
+
+SAFEGUARDS: dict[str, str] = {
+    "SG01": "the test set is not read before the verdict",
+    "SG02": "the test set is opened once",
+    "SG03": "a test row that leaked is found",
+    "SG04": "metric, threshold and rule do not move after scores",
+    "SG05": "the rubric does not drift",
+    "SG06": "no failure mode is added after outputs",
+    "SG07": "no data are sampled before the frame is locked",
+    "SG08": "each arm changes one thing against a real baseline",
+    "SG09": "arms really differ",
+    "SG10": "no full run without a clean pilot",
+    "SG11": "the sample mirrors production",
+    "SG12": "de-duplication and caps do not distort the sample",
+    "SG13": "the test set holds the hard conditions",
+    "SG14": "there are rows enough for the effect",
+    "SG15": "the gap is not noise",
+    "SG16": "no best-of-N trials",
+    "SG17": "every row finishes and counts",
+    "SG18": "arms are run on the same inputs, scorer and versions",
+    "SG19": "cost is steady-state",
+    "SG20": "the judge is blind and cross-checked",
+    "SG21": "each iteration has a hypothesis and one change before its score",
+    "SG22": "sprints are short and end in a gate",
+    "SG23": "hardcodes do not reach the test",
+    "SG24": "the latest gate-passed iteration is locked, never the best-scoring one",
+    "SG25": "an aggregate winner does not hurt a slice",
+    "SG26": "errors do not shift into the worst category",
+    "SG27": "frequency does not hide impact",
+    "SG28": "overfitting to dev is looked for",
+    "SG29": "dev rows that were read are counted",
+    "SG30": "label noise is not read as model failure",
+    "SG31": "no power is not called no effect",
+    "SG32": "history is not rewritten",
+    "SG33": "one lucky win among several is not reported",
+    "SG34": "the self-audit is computed",
+}
+
+
+@dataclass(frozen=True)
+class State:
+    """Where an experiment stands, read from its ledger."""
+
+    records: tuple[Record, ...]
+
+    def all(self, type_: str) -> tuple[Record, ...]:
+        """Every record of one type, oldest first."""
+        return tuple(r for r in self.records if r.type == type_)
+
+    def last(self, type_: str) -> Record | None:
+        """The latest record of one type."""
+        return next((r for r in reversed(self.records) if r.type == type_), None)
+
+    def has(self, *types: str) -> bool:
+        """Whether each of these events has happened."""
+        return all(self.last(t) for t in types)
+
+    @cached_property
+    def audit(self) -> Record | None:
+        """The distribution audit that counts: passed, or accepted with a reason."""
+        return self.last("audit_accepted") or self.last("audit_passed")
+
+    def scored(self, rows: str, iteration: str | None = None) -> Record | None:
+        """The latest score record of `rows` (train or dev), of the registered arms or of one iteration."""
+        hits = [r for r in self.all("scored") if r.body["rows"] == rows and r.body["iteration"] == iteration]
+        return hits[-1] if hits else None
+
+    @property
+    def ungated(self) -> tuple[Record, ...]:
+        """Iterations registered since the last gate: the open sprint."""
+        gate = self.last("gate")
+        return tuple(r for r in self.all("iteration_registered") if gate is None or r.seq > gate.seq)
+
+    @property
+    def accepted(self) -> tuple[Record, ...]:
+        """Questions of a safeguard that a person answered with a reason."""
+        return self.all("accepted")
+
+    @property
+    def head(self) -> str:
+        """Hash of the last record, or "" for an empty ledger."""
+        return self.records[-1].hash if self.records else ""
+
+
+@dataclass(frozen=True)
+class Need:
+    """A condition on the state, and the refusal where it does not hold."""
+
+    holds: Callable[[State], bool]
+    refusal: Callable[[State], Refusal]
+
+
+def _after(type_: str, safeguard: str, what: str, why: str, instead: str) -> Need:
+    return Need(lambda s: s.has(type_), lambda _: Refusal(safeguard, what, why=why, instead=instead))
+
+
+def _once(type_: str, safeguard: str, what: str, why: str, instead: str) -> Need:
+    return Need(lambda s: not s.has(type_), lambda _: Refusal(safeguard, what, why=why, instead=instead))
+
+
+def _opened_before(state: State) -> Refusal:
+    opened, verdict = state.last("test_opened"), state.last("verdict")
+    if opened is None:
+        raise AssertionError("the table asks this only after an opening")
+    when = opened.ts[:16].replace("T", " ")
+    if verdict is None:
+        what = f"the test set was opened on {when} (record {opened.seq}) and its pass is not finished."
+        return Refusal(
+            "SG02",
+            what,
+            why="whatever changes now would be chosen with the test set open.",
+            instead="finish the same pass:   itera verdict",
+        )
+    outcome = verdict.body["outcome"].upper()
+    arm = f" {verdict.body['arm']}" if verdict.body.get("arm") else ""
+    return Refusal(
+        "SG02",
+        f"this test set was opened on {when} and gave {outcome}{arm} (record {verdict.seq}).",
+        why="a second look after seeing the first turns the test into a tuning set.",
+        instead="show it:               itera show\nnew idea, new rows:    itera new NAME",
+    )
+
+
+FRAME = _after(
+    "frame_locked",
+    "SG07",
+    "the frame is not locked yet.",
+    "a question that is written after looking at the data is the answer to another question.",
+    "lock it:                itera run   (or exp.frame.lock() in 0-frame)",
+)
+SAMPLED = _after(
+    "sampled",
+    "SG07",
+    "no rows are sampled yet.",
+    "a split needs a fixed sample.",
+    "sample:                 itera run   (or exp.source.sample() in 1-source)",
+)
+SEALED = _after(
+    "sealed",
+    "SG01",
+    "the test set is not sealed yet.",
+    "rows that anyone may still read cannot decide anything.",
+    "seal it:                itera run   (or exp.split.seal() in 1-source)",
+)
+BASELINE = _after(
+    "baseline_measured",
+    "SG14",
+    "the baseline has no measured value yet.",
+    "a threshold without the baseline's value has no known power.",
+    "measure it:             itera run   (or exp.metric.try_on() in 2-metric)",
+)
+METRIC = _after(
+    "metric_locked",
+    "SG04",
+    "the metric is not locked yet.",
+    "a metric chosen after outputs drifts toward them.",
+    "lock it:                itera run   (or exp.metric.lock() in 2-metric)",
+)
+PILOT = _after(
+    "pilot_passed",
+    "SG10",
+    "no clean pilot has run.",
+    "a full run on a broken arm costs its whole price and teaches nothing.",
+    "run it:                 itera run   (or exp.pilot() in 3-run)",
+)
+AUDIT = Need(
+    lambda s: s.audit is not None,
+    lambda _: Refusal(
+        "SG11",
+        "the sample's distribution audit has not been passed or accepted.",
+        why="a sample that does not mirror production answers for rows that nobody sends.",
+        instead='accept it with a reason: itera run --accept SG11="why"   (or exp.source.accept("why"))',
+    ),
+)
+DEV_SCORED = Need(
+    lambda s: s.scored("dev") is not None,
+    lambda _: Refusal(
+        "SG10",
+        "the registered arms are not scored on dev yet.",
+        why="an iteration or a lock without dev scores has nothing to stand on.",
+        instead='score them:             itera run   (or exp.run("dev") in 3-run)',
+    ),
+)
+LOCKED = _after(
+    "locked",
+    "SG01",
+    "no arm is locked yet.",
+    "opening the test set while arms can still change turns it into a tuning set.",
+    "finish phases 0-4:      itera run",
+)
+NOT_LOCKED = _once(
+    "locked",
+    "SG24",
+    "the arms are locked.",
+    "whatever changes after the lock was not chosen before the test.",
+    "go on to the verdict:   itera verdict",
+)
+NOT_OPENED = Need(
+    lambda s: not s.has("test_opened"),
+    _opened_before,
+)
+OPENED = _after(
+    "test_opened",
+    "SG01",
+    "the test set has not been opened.",
+    "a verdict needs test scores.",
+    "open it, once:          itera verdict",
+)
+UNFINISHED = Need(lambda s: not s.has("verdict"), _opened_before)
+SPRINT_OPEN = Need(
+    lambda s: len(s.ungated) < MAX_ITERATIONS,
+    lambda _: Refusal(
+        "SG22",
+        f"this sprint already has {MAX_ITERATIONS} iterations.",
+        why="long sprints tune to the dev rows they look at.",
+        instead="close the sprint:       exp.gate() in 4-diagnose   (or itera run)",
+    ),
+)
+SPRINTS_LEFT = Need(
+    lambda s: bool(s.ungated) or len(s.all("gate")) < MAX_SPRINTS,
+    lambda _: Refusal(
+        "SG22",
+        f"{MAX_SPRINTS} sprints are over.",
+        why="each sprint spends some of what the dev rows can still tell.",
+        instead="lock what passed:       itera run   (or exp.lock() in 4-diagnose)",
+    ),
+)
+PREVIOUS_SCORED = Need(
+    lambda s: all(s.scored("dev", r.body["id"]) for r in s.ungated),
+    lambda s: Refusal(
+        "SG21",
+        f"iteration {s.ungated[-1].body['id']} is registered but not scored.",
+        why="two open changes cannot be told apart.",
+        instead="score it first:         itera run   (or exp.iterate() in 4-diagnose)",
+    ),
+)
+SPRINT_RAN = Need(
+    lambda s: bool(s.ungated),
+    lambda _: Refusal(
+        "SG22",
+        "there is no iteration since the last gate.",
+        why="a gate judges changes.",
+        instead="lock the arms:          itera run   (or exp.lock() in 4-diagnose)",
+    ),
+)
+GATED = Need(
+    lambda s: not s.ungated,
+    lambda s: Refusal(
+        "SG23",
+        f"{len(s.ungated)} iteration(s) have not passed a gate.",
+        why="a change that nobody classed may have memorised the dev rows.",
+        instead="close the sprint:       exp.gate() in 4-diagnose   (or itera run)",
+    ),
+)
+VERDICT = _after(
+    "verdict",
+    "SG02",
+    "there is no verdict yet.",
+    "a conclusion is written from a verdict.",
+    "open the test set:      itera verdict",
+)
+
+NEEDS: dict[str, tuple[Need, ...]] = {
+    "frame_locked": (NOT_OPENED,),
+    "sampled": (FRAME,),
+    "audit_passed": (SAMPLED,),
+    "audit_accepted": (SAMPLED,),
+    "sealed": (SAMPLED,),
+    "baseline_measured": (SEALED,),
+    "metric_locked": (BASELINE,),
+    "pilot_passed": (METRIC,),
+    "scored": (PILOT, AUDIT, NOT_LOCKED),
+    "iteration_registered": (DEV_SCORED, NOT_LOCKED, PREVIOUS_SCORED, SPRINT_OPEN, SPRINTS_LEFT),
+    "gate": (DEV_SCORED, NOT_LOCKED, SPRINT_RAN, PREVIOUS_SCORED),
+    "locked": (DEV_SCORED, NOT_LOCKED, GATED),
+    "test_opened": (LOCKED, NOT_OPENED),
+    "resumed": (OPENED, UNFINISHED),
+    "verdict": (OPENED, UNFINISHED),
+    "concluded": (VERDICT,),
+    "amended": (FRAME, NOT_OPENED),
+    "accepted": (),
+    "revealed": (SEALED,),
+    "seal_touched": (),
+    "attempt_refused": (),
+    "recovered": (),
+    "created": (),
+}
+
+PHASES: dict[str, tuple[str, ...]] = {
+    "0-frame": ("frame_locked",),
+    "1-source": ("sampled", "sealed"),
+    "2-metric": ("baseline_measured", "metric_locked"),
+    "3-run": ("pilot_passed", "scored"),
+    "4-diagnose": ("locked",),
+    "5-verdict": ("test_opened", "verdict", "concluded"),
+}
+
+
+def check(event: str, state: State) -> Refusal | None:
+    """The refusal that stands against recording `event` now, or None."""
+    for need in NEEDS[event]:
+        if not need.holds(state):
+            return need.refusal(state)
+    return None
+
+
+def next_phase(state: State) -> str | None:
+    """The first phase that is not finished, or None when the experiment is concluded."""
+    return next((phase for phase, events in PHASES.items() if not state.has(*events)), None)
+
+
+def seen(state: State) -> str:
+    """What had been seen when something is amended now: filled in by the tool, never by the user."""
+    if state.scored("dev"):
+        return "dev results seen"
+    if state.has("pilot_passed"):
+        return "pilot outputs seen"
+    if state.has("baseline_measured"):
+        return "baseline on train seen"
+    return "nothing run"
+
+
+def open_questions(questions: Sequence[tuple[str, str]], state: State) -> list[tuple[str, str]]:
+    """The (safeguard, question) pairs that nobody has answered with a reason yet."""
+    answered: set[Any] = {(r.body["safeguard"], r.body["question"]) for r in state.accepted}
+    return [q for q in questions if q not in answered]

@@ -1,0 +1,566 @@
+"""What a person registers: `experiment.toml` and the iteration files, validated with positions.
+
+Values are resolved here (presets, inherited arm keys, percentages), so that the rest of the package never
+guesses a default.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from itera_nb.exceptions import Mistake, SpecError
+
+Kind: TypeAlias = Literal["python", "prompt", "http", "command", "recorded"]
+Fraction: TypeAlias = Annotated[float, Field(ge=0, le=1)]
+NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
+MAX_CANDIDATES = 3
+NOT_INHERITED = {"baseline", "ref", "change", "bundle", "negative_control", "from_"}
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, populate_by_name=True)
+
+
+class Effect(_Section):
+    """An effect size: a fraction (0.05 = 5 percentage points) or relative to the baseline's value."""
+
+    value: float
+    relative: bool = False
+
+    def absolute(self, baseline: float) -> float:
+        """The effect as a fraction, given the baseline's value (a fraction)."""
+        return self.value * baseline if self.relative else self.value
+
+    def __str__(self) -> str:
+        return f"{self.value:.0%} of the baseline" if self.relative else f"{100 * self.value:g} pp"
+
+
+def parse_effect(value: object) -> object:
+    """Read 0.05, "5pp" (absolute) or "10%" (relative to the baseline) as an `Effect`."""
+    if isinstance(value, str):
+        if match := re.fullmatch(r"\s*([0-9.]+)\s*(pp|%)\s*", value):
+            return Effect(value=float(match[1]) / 100, relative=match[2] == "%")
+        raise ValueError('expected a fraction such as 0.05, "5pp", or "10%" of the baseline')
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return value
+    if not 0 < value < 1:
+        raise ValueError("expected a fraction between 0 and 1: 0.05 is five percentage points")
+    return Effect(value=float(value))
+
+
+class Frame(_Section):
+    """`[frame]`: the question, in words that end in ship, scope or kill."""
+
+    question: str = Field(min_length=8)
+    hypothesis: str = Field(min_length=8)
+    expected_effect: Fraction | None = None
+    parent: str | None = None
+    novelty: bool = False
+    limitations: list[str] = []
+
+
+class ArmSpec(_Section):
+    """`[arms.NAME]`: one way of producing an output; keys not given are those of `from`."""
+
+    from_: str | None = Field(default=None, alias="from")
+    baseline: bool = False
+    negative_control: bool = False
+    kind: Kind | None = None
+    target: str | None = None
+    prompt: str | None = None
+    model: str | None = None
+    system: str | None = None
+    params: dict[str, Any] = {}
+    tools: str | None = None
+    few_shot: str | None = None
+    parse: dict[str, Any] | None = None
+    file: str | None = None
+    output: str | None = None
+    score: str | None = None
+    trial: str | None = None
+    cost_usd: str | None = None
+    latency_ms: str | None = None
+    url: str | None = None
+    command: str | list[str] | None = None
+    cost: Literal["free"] | None = None
+    timeout_s: float | None = Field(default=None, gt=0)
+    batch_size: int | None = Field(default=None, ge=1)
+    max_concurrency: int | None = Field(default=None, ge=1)
+    ref: str | None = None
+    change: str | None = None
+    bundle: str | None = None
+
+    def inherit(self, parent: ArmSpec) -> ArmSpec:
+        """This arm with every key that it does not give taken from `parent`."""
+        taken = {k: getattr(parent, k) for k in parent.model_fields_set - NOT_INHERITED}
+        own = {k: getattr(self, k) for k in self.model_fields_set}
+        return ArmSpec(**taken | own)
+
+
+class SourceSpec(_Section):
+    """`[source]`: where the rows come from and what their columns mean."""
+
+    uri: str
+    id: str
+    inputs: list[str] = []
+    expected: str | None = None
+    slices: list[str] = []
+    cluster: str | None = None
+    cap_by: str | None = None
+    cap: int = Field(default=3, ge=1)
+    max_entity_share: Fraction = 1 / 3
+    severity: str | None = None
+    severity_cap: float | None = Field(default=None, gt=0)
+    production_counts: str | None = None
+    generated: bool = False
+    sample: int | None = Field(default=None, ge=1)
+    media: list[str] = []
+
+
+class Requirement(_Section):
+    """`[[split.require]]`: at least `count` rows with `column == value` in every part."""
+
+    column: str
+    value: str
+    count: int = Field(ge=1)
+
+
+FRACTIONS = {"iterate": (0.30, 0.50, 0.20), "confirm": (0.10, 0.20, 0.70), "none": (0.0, 1.0, 0.0)}
+
+
+class SplitSpec(_Section):
+    """`[split]`: train / dev / test fractions, strata and required counts."""
+
+    preset: Literal["iterate", "confirm", "none"] | None = None
+    train: Fraction | None = None
+    dev: Fraction | None = None
+    test: Fraction | None = None
+    stratify: list[str] = []
+    require: list[Requirement] = []
+    folds: int = Field(default=5, ge=2)
+
+    @model_validator(mode="after")
+    def _sum_to_one(self) -> SplitSpec:
+        given = [x for x in (self.train, self.dev, self.test) if x is not None]
+        if given and (len(given) != 3 or abs(sum(given) - 1) > 1e-9):
+            raise ValueError("train, dev and test are given together and add up to 1")
+        return self
+
+    @property
+    def fractions(self) -> tuple[float, float, float]:
+        """Train, dev and test fractions."""
+        if self.train is not None and self.dev is not None and self.test is not None:
+            return self.train, self.dev, self.test
+        return FRACTIONS[self.preset or "confirm"]
+
+
+class ModeSpec(_Section):
+    """A failure mode as a predicate: a failed row whose columns (and `output`) equal those given."""
+
+    weight: float = Field(default=1.0, ge=0)
+    when: dict[str, str | int | float | bool] = {}
+
+
+def _read_modes(value: object) -> object:
+    """`name = 2.0` is a weight; `name = { expected = "a", output = "b", weight = 2.0 }` a predicate."""
+    if not isinstance(value, dict):
+        return value
+    modes: dict[str, object] = {}
+    for name, mode in value.items():
+        if isinstance(mode, dict):
+            when = {k: v for k, v in mode.items() if k != "weight"}
+            modes[name] = {"when": when} | ({"weight": float(mode["weight"])} if "weight" in mode else {})
+        elif isinstance(mode, int | float) and not isinstance(mode, bool):
+            modes[name] = {"weight": float(mode)}
+        else:
+            modes[name] = mode
+    return modes
+
+
+class MetricSpec(_Section):
+    """`[metric]`: one primary scorer, at most two secondaries, the failure modes with their weights."""
+
+    scorer: str = "exact"
+    secondary: list[str] = Field(default=[], max_length=2)
+    tolerance: float = Field(default=0.0, ge=0)
+    relative_tolerance: float = Field(default=0.0, ge=0)
+    ignore_case: bool = False
+    fail_below: Fraction = 0.5
+    failure_modes: Annotated[dict[str, ModeSpec] | str | None, BeforeValidator(_read_modes)] = None
+
+
+class JudgeSpec(_Section):
+    """`[judge]`: the model that scores open-ended output."""
+
+    rubric: str
+    model: str
+    second: str = "none"
+    rows: int = Field(default=30, ge=5)
+
+
+class RuleSpec(_Section):
+    """`[rule]`: the registered ship rule."""
+
+    goal: Literal["better", "no_worse"] = "better"
+    min_effect: Annotated[Effect, BeforeValidator(parse_effect)] = Effect(value=0.05)
+    max_slice_loss: Fraction = 0.02
+    margin: Fraction | None = None
+    min_saving: Fraction | None = None
+    max_cost_increase: float | None = Field(default=None, ge=0)
+    max_latency_p95_increase_ms: float | None = Field(default=None, ge=0)
+    max_worst_mode_increase: Fraction = 0.02
+    proof: Literal["shown", "above_min", "literal"] = "shown"
+    slice_rule: Literal["posterior", "raw_point", "harm_test", "literal"] = "posterior"
+    extension: Literal["once", "none"] = "once"
+    choose: Literal["best_if_shown_else_cheapest"] = "best_if_shown_else_cheapest"
+
+    @model_validator(mode="after")
+    def _no_worse_needs_margin(self) -> RuleSpec:
+        if self.goal == "no_worse" and self.margin is None:
+            raise ValueError('goal = "no_worse" needs `margin`: the loss that is still acceptable (0.03)')
+        return self
+
+
+class RunSpec(_Section):
+    """`[run]`: trials, money, time, and where production code lies."""
+
+    trials: Annotated[int, Field(ge=1)] | Literal["auto"] = 3
+    budget_usd: float | None = Field(default=None, ge=0)
+    batch: bool = False
+    pythonpath: list[str] = []
+    max_concurrency: int = Field(default=16, ge=1)
+    timeout_s: float = Field(default=60.0, gt=0)
+
+
+class IterateSpec(_Section):
+    """`[iterate]`: who proposes iterations, and within what budget."""
+
+    proposer: Literal["queue", "claude"] = "queue"
+    queue: str = "iterations/queue"
+    budget_usd: float | None = Field(default=None, ge=0)
+
+
+class ModelSpec(_Section):
+    """`[models.VENDOR]`: how a vendor is reached; a key never stands here, only the variable's name."""
+
+    api_key_env: str | None = None
+    base_url: str | None = None
+
+
+class ReportSpec(_Section):
+    """`[report]`: what the conclusion may show."""
+
+    examples: bool = False
+
+
+class ClaimSpec(_Section):
+    """`[claim]`: whether results had been seen before the frame was locked."""
+
+    seen: bool = False
+
+
+class Spec(_Section):
+    """A whole `experiment.toml`, resolved."""
+
+    frame: Frame
+    arms: dict[str, ArmSpec]
+    source: SourceSpec
+    split: SplitSpec = SplitSpec()
+    metric: MetricSpec = MetricSpec()
+    judge: JudgeSpec | None = None
+    rule: RuleSpec = RuleSpec()
+    run: RunSpec = RunSpec()
+    iterate: IterateSpec | None = None
+    resources: dict[str, str] = {}
+    models: dict[str, ModelSpec] = {}
+    report: ReportSpec = ReportSpec()
+    claim: ClaimSpec = ClaimSpec()
+
+    @cached_property
+    def baseline(self) -> str:
+        """Name of the baseline arm."""
+        return next(name for name, arm in self.arms.items() if arm.baseline)
+
+    @cached_property
+    def candidates(self) -> tuple[str, ...]:
+        """Names of the arms that could ship, in the order of the file."""
+        return tuple(n for n, a in self.arms.items() if not a.baseline and not a.negative_control)
+
+    @cached_property
+    def controls(self) -> tuple[str, ...]:
+        """Names of the negative controls: expected to show no difference, never shipped."""
+        return tuple(n for n, a in self.arms.items() if a.negative_control)
+
+    @property
+    def alpha(self) -> float:
+        """Two-sided error of one look: 0.05, or 0.0294 where a second look is registered (Pocock)."""
+        return 0.0294 if self.rule.extension == "once" else 0.05
+
+    @property
+    def trials(self) -> int:
+        """Planned trials of each row; `auto` plans three and the pilot may find one enough."""
+        return 3 if self.run.trials == "auto" else self.run.trials
+
+    @property
+    def expected_effect(self) -> float:
+        """The registered expected effect, or the guess of twice the smallest effect worth acting on."""
+        return self.frame.expected_effect or 2 * self.rule.min_effect.value
+
+
+class IterationSpec(_Section):
+    """An iteration: hypothesis and one change, registered before its score can exist."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")
+    hypothesis: str = Field(min_length=8)
+    parent: str
+    change: ArmSpec
+    what: str = Field(min_length=3)
+    predicted_effect: float = Field(ge=-1, le=1)
+    predicted_rows: dict[str, str] = {}
+    class_: Literal["universal", "hardcode", "cant_tell"] | None = Field(default=None, alias="class")
+    evidence: str | None = None
+    action: Literal["keep", "upgrade", "lift_out", "delete"] | None = None
+
+
+def load_spec(path: Path) -> Spec:
+    """Read and validate an `experiment.toml`.
+
+    Raises:
+        SpecError: With every mistake found, each at its line.
+    """
+    text, raw = _parse(path)
+    locate = _Locator(text)
+    arms = raw.get("arms")
+    mistakes = list(_arm_structure(arms, locate)) if isinstance(arms, dict) else []
+    try:
+        spec = Spec.model_validate(raw)
+    except ValidationError as error:
+        raise SpecError(path, [*mistakes, *_explain(error, raw, locate, Spec)]) from None
+    if mistakes:
+        raise SpecError(path, mistakes)
+    resolved = {name: _inherited(spec.arms, name) for name in spec.arms}
+    preset = spec.split.preset or ("iterate" if spec.iterate else "confirm")
+    split = spec.split.model_copy(update={"preset": preset})
+    spec = spec.model_copy(update={"arms": resolved, "split": split})
+    if mistakes := [*_meaning(spec, locate), *_not_yet(spec, locate)]:
+        raise SpecError(path, mistakes)
+    return spec
+
+
+def load_iteration(path: Path) -> IterationSpec:
+    """Read and validate one iteration file.
+
+    Raises:
+        SpecError: With every mistake found, each at its line.
+    """
+    text, raw = _parse(path)
+    try:
+        return IterationSpec.model_validate(raw)
+    except ValidationError as error:
+        raise SpecError(path, list(_explain(error, raw, _Locator(text), IterationSpec))) from None
+
+
+def _parse(path: Path) -> tuple[str, dict[str, Any]]:
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise SpecError(path, [Mistake(0, "file", f"not found in {path.parent}")]) from None
+    except UnicodeDecodeError as error:
+        raise SpecError(path, [Mistake(0, "file", f"is not UTF-8 (byte {error.start})")]) from None
+    try:
+        return text, tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        match = re.search(r"at line (\d+)", str(error))
+        line = int(match[1]) if match else text.count("\n") + 1
+        raise SpecError(path, [Mistake(line, "toml", str(error))]) from None
+
+
+class _Locator:
+    """Finds the line of a key: the shortest prefix of the file that parses and holds its path.
+
+    Neither tomllib nor tomlkit keeps positions.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._lines = text.splitlines()
+        self._prefixes: list[tuple[int, dict[str, Any]]] | None = None
+
+    def line(self, path: Sequence[str | int]) -> int:
+        """The 1-based line of `path`, or of the nearest table above it that exists."""
+        for depth in range(len(path), 0, -1):
+            for number, parsed in self._parsed():
+                if _holds(parsed, path[:depth]):
+                    return number
+        return 1
+
+    def _parsed(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        if self._prefixes is None:
+            self._prefixes = []
+            for number in range(1, len(self._lines) + 1):
+                try:
+                    parsed = tomllib.loads("\n".join(self._lines[:number]))
+                except tomllib.TOMLDecodeError:
+                    continue
+                self._prefixes.append((number, parsed))
+        yield from self._prefixes
+
+
+def _holds(parsed: Any, path: Sequence[Any]) -> bool:
+    for key in path:
+        if (isinstance(parsed, dict) and key in parsed) or (
+            isinstance(parsed, list) and isinstance(key, int) and key < len(parsed)
+        ):
+            parsed = parsed[key]
+        else:
+            return False
+    return True
+
+
+def _explain(
+    error: ValidationError, raw: Mapping[str, Any], locate: _Locator, model: type[BaseModel]
+) -> Iterator[Mistake]:
+    for detail in error.errors():
+        # Union members and function wrappers stand in pydantic's `loc` though the file has no such key.
+        loc = [part for i, part in enumerate(detail["loc"]) if i == 0 or _in_file(raw, detail["loc"], i)]
+        if detail["type"] in {"missing", "extra_forbidden"} and loc[-1:] != [detail["loc"][-1]]:
+            loc.append(detail["loc"][-1])
+        yield Mistake(locate.line(loc), ".".join(map(str, loc)) or "file", _words(detail, model))
+
+
+def _in_file(raw: Any, loc: Sequence[str | int], index: int) -> bool:
+    kept: list[str | int] = []
+    for part in loc[: index + 1]:
+        if _holds(raw, [*kept, part]):
+            kept.append(part)
+    return bool(kept) and kept[-1] == loc[index]
+
+
+def _words(detail: ErrorDetails, model: type[BaseModel]) -> str:
+    if detail["type"] == "extra_forbidden":
+        known = _known_keys(model, detail["loc"][:-1])
+        near = difflib.get_close_matches(str(detail["loc"][-1]), known, n=1)
+        hint = f'; did you mean "{near[0]}"?' if near else f"; known keys: {', '.join(sorted(known))}"
+        return f"unknown key{hint}"
+    if detail["type"] == "missing":
+        return "this key is required"
+    message = detail["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
+    got = detail["input"]
+    shown = f" (got {got!r})" if isinstance(got, str | int | float | bool) else ""
+    return f"{message}{shown}"
+
+
+def _known_keys(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
+    current: Any = model
+    for part in loc:
+        fields = getattr(current, "model_fields", None)
+        if fields and part in fields:
+            current = fields[part].annotation
+            inner = [a for a in (current, *getattr(current, "__args__", ())) if hasattr(a, "model_fields")]
+            current = inner[0] if inner else current
+    fields = getattr(current, "model_fields", {})
+    return [field.alias or name for name, field in fields.items()]
+
+
+def _arm_structure(arms: Mapping[str, Any], locate: _Locator) -> Iterator[Mistake]:
+    for name, arm in arms.items():
+        if not NAME.fullmatch(name):
+            yield Mistake(
+                locate.line(["arms", name]), f"arms.{name}", "a name is lower-case letters, digits and dashes"
+            )
+        seen, parent = {name}, arm.get("from") if isinstance(arm, dict) else None
+        while isinstance(parent, str):
+            if parent not in arms:
+                near = difflib.get_close_matches(parent, list(arms), n=1)
+                hint = f'; did you mean "{near[0]}"?' if near else ""
+                yield Mistake(
+                    locate.line(["arms", name, "from"]), f"arms.{name}.from", f"no arm {parent!r}{hint}"
+                )
+                break
+            if parent in seen:
+                yield Mistake(
+                    locate.line(["arms", name, "from"]), f"arms.{name}.from", "arms inherit in a circle"
+                )
+                break
+            seen.add(parent)
+            parent = arms[parent].get("from")
+
+
+def _inherited(arms: Mapping[str, ArmSpec], name: str) -> ArmSpec:
+    arm = arms[name]
+    return arm if arm.from_ is None else arm.inherit(_inherited(arms, arm.from_))
+
+
+NEEDS = {
+    "python": ("target",),
+    "prompt": ("prompt", "model"),
+    "http": ("url",),
+    "command": ("command",),
+    "recorded": ("file",),
+}
+
+
+def _meaning(spec: Spec, locate: _Locator) -> Iterator[Mistake]:
+    """What no single field can say: which arms there must be, and what their kinds need."""
+    baselines = [name for name, arm in spec.arms.items() if arm.baseline]
+    if len(baselines) != 1:
+        found = ", ".join(baselines) or "none"
+        at = locate.line(["arms"])
+        yield Mistake(at, "arms", f"exactly one arm has `baseline = true`, found {found}")
+        return
+    if not 1 <= len(spec.candidates) <= MAX_CANDIDATES:
+        found = f"1 to 3 arms beside the baseline, found {len(spec.candidates)}"
+        yield Mistake(locate.line(["arms"]), "arms", found)
+    for name, arm in spec.arms.items():
+        for key, message in _arm_needs(arm):
+            yield Mistake(locate.line(["arms", name]), f"arms.{name}.{key}", message)
+    scorer = spec.metric.scorer
+    if spec.source.expected is None and ".py:" not in scorer:
+        message = f"the scorer {scorer!r} needs a label column"
+        yield Mistake(locate.line(["source"]), "source.expected", message)
+    if spec.source.severity_cap is not None and spec.source.severity is None:
+        at = locate.line(["source", "severity_cap"])
+        yield Mistake(at, "source.severity_cap", "needs `severity`")
+
+
+def _arm_needs(arm: ArmSpec) -> Iterator[tuple[str, str]]:
+    if arm.kind is None:
+        yield "kind", "expected python, prompt, http, command or recorded"
+        return
+    for needed in NEEDS[arm.kind]:
+        if getattr(arm, needed) is None:
+            yield needed, f"an arm of kind {arm.kind} needs this key"
+    if arm.baseline and not arm.ref:
+        yield "ref", "where today's behaviour stands, for example src/app.py:42"
+    if not arm.baseline and not arm.change:
+        yield "change", "say in a few words what differs from the baseline"
+
+
+def _not_yet(spec: Spec, locate: _Locator) -> Iterator[Mistake]:
+    """Keys whose shape is settled but which this version cannot run: said at once, not half-way."""
+    arms = spec.arms.items()
+    later: list[tuple[bool, Sequence[str]]] = [
+        *((arm.kind in {"http", "command", "recorded"}, ("arms", n, "kind")) for n, arm in arms),
+        *((arm.tools is not None, ("arms", n, "tools")) for n, arm in arms),
+        *((arm.few_shot is not None, ("arms", n, "few_shot")) for n, arm in arms),
+        (spec.judge is not None, ["judge"]),
+        (spec.metric.scorer in {"judge", "preference"}, ["metric", "scorer"]),
+        (spec.run.batch, ["run", "batch"]),
+        (spec.split.preset == "none", ["split", "preset"]),
+        (spec.iterate is not None and spec.iterate.proposer == "claude", ["iterate", "proposer"]),
+        (bool(spec.source.media), ("source", "media")),
+    ]
+    for hit, path in later:
+        if hit:
+            yield Mistake(
+                locate.line(path), ".".join(map(str, path)), "is understood but not available in this version"
+            )

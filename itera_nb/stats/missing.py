@@ -1,0 +1,124 @@
+"""Missing scores: intention to treat, worst and best bounds, and the tipping point of a pass.
+
+Scores are n x T arrays over the rows of the locked manifest: a failed call, refusal, timeout or unparsable
+output is 0 for its arm (a product failure), NaN is a score that is missing for another reason (the judge
+failed).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from itera_nb.stats.paired import Delta, Floats, Labels, paired_delta, row_differences, row_means
+from itera_nb.stats.table import PairedTable, mcnemar_midp
+
+
+@dataclass(frozen=True, slots=True)
+class MissingReport:
+    """The effect under three treatments of missing scores; shares are fractions of the n x T planned cells.
+
+    `midp` tests whether rows are missing more often on one side. `worst_must_pass`: more than 5 % is missing
+    or the rates differ, so a pass must hold at the worst bound too.
+    """
+
+    itt: Delta
+    worst: Delta
+    best: Delta
+    arm_missing: float
+    base_missing: float
+    midp: float
+    worst_must_pass: bool
+
+    @property
+    def complete(self) -> bool:
+        """Whether no score is missing; the three effects are then equal."""
+        return self.arm_missing == 0 and self.base_missing == 0
+
+
+@dataclass(frozen=True, slots=True)
+class Tipping:
+    """How many of the arm's `missing` cells may be failures before the pass is lost; None when it fails with none."""
+
+    missing: int
+    tolerated: int | None
+
+
+def intention_to_treat(scores: ArrayLike) -> Floats:
+    """Row means over the trials that have a score; a row without any counts 0, it never leaves the denominator."""
+    means = row_means(scores)
+    return np.where(np.isnan(means), 0.0, means)
+
+
+def bounds(
+    scores_arm: ArrayLike,
+    scores_base: ArrayLike,
+    cluster: Labels | None = None,
+    *,
+    alpha: float = 0.05,
+    graded: bool = False,
+    binary: bool = False,
+) -> MissingReport:
+    """Effect at intention to treat and at the worst (arm missing 0, baseline missing 1) and best bound.
+
+    Arrays n x T (or n), options as in `paired_delta`. Raises ValueError when the arms do not hold the same
+    rows.
+    """
+    arm, base = _two_sides(scores_arm, scores_base)
+    lost_a, lost_b = np.isnan(arm), np.isnan(base)
+
+    def effect(a: Floats, b: Floats) -> Delta:
+        return paired_delta(row_differences(a, b), cluster, alpha=alpha, graded=graded, binary=binary)
+
+    rows = PairedTable.from_scores(lost_a.any(axis=1), lost_b.any(axis=1))
+    share_a, share_b = float(lost_a.mean()), float(lost_b.mean())
+    midp = mcnemar_midp(rows)
+    return MissingReport(
+        itt=effect(intention_to_treat(arm), intention_to_treat(base)),
+        worst=effect(np.where(lost_a, 0.0, arm), np.where(lost_b, 1.0, base)),
+        best=effect(np.where(lost_a, 1.0, arm), np.where(lost_b, 0.0, base)),
+        arm_missing=share_a,
+        base_missing=share_b,
+        midp=midp,
+        worst_must_pass=max(share_a, share_b) > 0.05 or midp < 0.05,
+    )
+
+
+def tipping_point(
+    scores_arm: ArrayLike,
+    scores_base: ArrayLike,
+    passes: Callable[[Floats], bool],
+) -> Tipping:
+    """Largest number of missing arm cells that may be failures, the rest successes, with `passes(d)` still true.
+
+    `passes` gets the n row differences; missing baseline scores count 1 (the worst for the arm). Cells fail
+    in row order. Bisection: a pass is taken to be lost for good once lost.
+    """
+    arm, base = _two_sides(scores_arm, scores_base)
+    base = np.where(np.isnan(base), 1.0, base)
+    cells = np.flatnonzero(np.isnan(arm))
+    filled = np.where(np.isnan(arm), 1.0, arm)
+
+    def holds(failures: int) -> bool:
+        trial = filled.copy()
+        trial.flat[cells[:failures]] = 0.0
+        return passes(row_differences(trial, base))
+
+    if not holds(0):
+        return Tipping(cells.size, None)
+    low, high = 0, cells.size + 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if holds(middle) else (low, middle)
+    return Tipping(cells.size, low)
+
+
+def _two_sides(scores_arm: ArrayLike, scores_base: ArrayLike) -> tuple[Floats, Floats]:
+    arm, base = (np.asarray(x, dtype=np.float64) for x in (scores_arm, scores_base))
+    arm, base = (x[:, None] if x.ndim == 1 else x for x in (arm, base))
+    if arm.ndim != 2 or base.ndim != 2 or len(arm) != len(base):
+        raise ValueError("arm and baseline must hold the same rows, n x T each")
+    return arm, base
