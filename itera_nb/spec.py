@@ -301,11 +301,6 @@ class Spec(_Section):
         return tuple(n for n, a in self.arms.items() if a.negative_control)
 
     @property
-    def alpha(self) -> float:
-        """Two-sided error of one look: 0.05, or 0.0294 where a second look is registered (Pocock)."""
-        return 0.0294 if self.rule.extension == "once" else 0.05
-
-    @property
     def trials(self) -> int:
         """Planned trials of each row; `auto` plans three and the pilot may find one enough."""
         return 3 if self.run.trials == "auto" else self.run.trials

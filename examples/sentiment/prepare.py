@@ -2,9 +2,9 @@
 
     python prepare.py --cache DIR
 
-The ratings are part of the source archive of the `vaderSentiment` package (Hutto & Gilbert, ICWSM 2014). pip fetches
-that archive; its SHA-256 is pinned here and checked by pip before pip unpacks it and by this script before it is read.
-Nothing is extracted to disk. With the archive already in the cache no network is needed.
+The ratings are part of the source archive of the `vaderSentiment` package (Hutto & Gilbert, ICWSM 2014),
+which pip fetches. Its SHA-256 is pinned here: pip checks it before it unpacks the archive, this script before
+it reads it. Of the corpus nothing is extracted to disk. With the archive in the cache no network is needed.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def fetch(cache: Path, sha256: str = ARCHIVE_SHA256) -> bytes:
     content = archive.read_bytes()
     if (found := _sha256(content)) != sha256:
         raise DataError(
-            f"{archive} has SHA-256 {found}, expected {sha256}: not the pinned archive, nothing of it was read",
+            f"{archive} is not the pinned archive: SHA-256 {found}, expected {sha256}",
             fix=f"delete {archive} and run the same command again",
         )
     return content
@@ -100,7 +100,8 @@ def parse(archive: bytes) -> list[Row]:
     A text that occurs more than once is kept at its first place only.
 
     Raises:
-        DataError: A file is missing or a line is not `id <tab> rating <tab> text` (the line's number, never its text).
+        DataError: A file is missing, or a line is not `id <tab> rating <tab> text`; the message gives the
+            line's number, never its text.
     """
     corpus = _member(archive, CORPUS)
     rows: dict[str, Row] = {}
@@ -152,12 +153,11 @@ def _decode(content: bytes) -> str:
 def _member(archive: bytes, name: str) -> bytes:
     try:
         with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as tar:
-            file = tar.extractfile(name)
-            if file is None:
-                raise KeyError(name)
-            return file.read()
+            if file := tar.extractfile(name):
+                return file.read()
     except (KeyError, tarfile.TarError, OSError, EOFError):
-        raise DataError(f"the archive holds no readable file {name}") from None
+        pass
+    raise DataError(f"the archive holds no readable file {name}")
 
 
 def _download(archive: Path) -> None:
@@ -179,7 +179,7 @@ def _download(archive: Path) -> None:
         if failure or not fetched.exists():
             raise DataError(
                 f"pip could not fetch {ARCHIVE}: {failure[-600:] or 'it wrote another file'}",
-                fix=f"check the network and `python -m pip --version`, or put {ARCHIVE} into {archive.parent} yourself",
+                fix=f"check the network and `python -m pip --version`, or put the archive at {archive}",
             )
         fetched.replace(archive)
 
@@ -210,13 +210,15 @@ def _sha256(content: bytes) -> str:
 def main() -> int:
     """Prepare the corpus; print where it lies, or why it could not be prepared."""
     parser = argparse.ArgumentParser(description="Prepare the sentiment corpus of this example.")
-    parser.add_argument("--cache", type=Path, required=True, help="folder for the archive and sentiment.parquet")
+    parser.add_argument(
+        "--cache", type=Path, required=True, help="folder for the archive and sentiment.parquet"
+    )
     try:
         target = prepare(parser.parse_args().cache)
     except IteraError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
-    sys.stdout.write(f"{target}: {target.stat().st_size:,} bytes, archive {ARCHIVE_SHA256[:12]} verified\n")
+    sys.stdout.write(f"{target}: {target.stat().st_size:,} bytes from {ARCHIVE}\n")
     return 0
 
 

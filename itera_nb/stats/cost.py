@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -101,7 +102,7 @@ def quantile_difference(
 def _counts_bca(
     values: Floats, counts: Floats, rng: np.random.Generator, alpha: float, resamples: int
 ) -> tuple[float, float]:
-    """BCa interval of a mean from its value counts: the same law as resampling rows, with few distinct jackknives."""
+    """BCa interval of a mean from value counts: the law of resampling rows, with few distinct jackknives."""
     n = counts.sum()
     mean = float(values @ counts) / n
     draws = rng.multinomial(int(n), counts / n, size=resamples) @ values / n
@@ -128,4 +129,5 @@ def _section_half_width(a: Floats, b: Floats, section: Codes, q: float, alpha: f
     edges = np.searchsorted(section[order], np.arange(1, _SECTIONS))
     parts = zip(np.split(a[order], edges), np.split(b[order], edges), strict=True)
     found = np.array([np.quantile(x, q) - np.quantile(y, q) for x, y in parts])
-    return float(special.stdtrit(_SECTIONS - 1, 1 - alpha / 2)) * float(found.std(ddof=1)) / _SECTIONS**0.5
+    quantile = float(special.stdtrit(_SECTIONS - 1, 1 - alpha / 2))
+    return quantile * float(found.std(ddof=1)) / math.sqrt(_SECTIONS)

@@ -41,14 +41,14 @@ class MissingReport:
 
 @dataclass(frozen=True, slots=True)
 class Tipping:
-    """How many of the arm's `missing` cells may be failures before the pass is lost; None when it fails with none."""
+    """How many of the arm's `missing` cells may be failures with the pass kept; None when it fails with none."""
 
     missing: int
     tolerated: int | None
 
 
 def intention_to_treat(scores: ArrayLike) -> Floats:
-    """Row means over the trials that have a score; a row without any counts 0, it never leaves the denominator."""
+    """Row means over the trials that have a score; a row without any counts 0 and stays in the denominator."""
     means = row_means(scores)
     return np.where(np.isnan(means), 0.0, means)
 
@@ -92,7 +92,7 @@ def tipping_point(
     scores_base: ArrayLike,
     passes: Callable[[Floats], bool],
 ) -> Tipping:
-    """Largest number of missing arm cells that may be failures, the rest successes, with `passes(d)` still true.
+    """Largest number of missing arm cells that may be failures, the others successes, with `passes(d)` true.
 
     `passes` gets the n row differences; missing baseline scores count 1 (the worst for the arm). Cells fail
     in row order. Bisection: a pass is taken to be lost for good once lost.

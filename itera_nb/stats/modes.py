@@ -16,7 +16,7 @@ from itera_nb.stats.table import PairedTable, mcnemar_midp
 
 @dataclass(frozen=True, slots=True)
 class ModeResult:
-    """One category: shift of its rate (arm minus baseline, fraction), counts of failed cells, and what follows.
+    """One category: shift of its rate (arm minus baseline, fraction) and counts of failed cells.
 
     `regression` means an increase shown at the Holm-adjusted level over all categories. `p_above`
     (probability that the increase exceeds the margin) and `level` exist for the top-severity category only.

@@ -13,7 +13,7 @@ from itera_nb.stats.paired import Floats, Interval, Labels, cluster_codes
 
 @dataclass(frozen=True, slots=True)
 class WeightedDelta:
-    """The weighted effect (fraction) with its interval; `n_eff` is Kish's effective number of clusters (rows).
+    """The weighted effect (fraction) and interval; `n_eff` is Kish's effective number of clusters (rows).
 
     `few_rows`: n_eff < 20 or one row above 10 % of the weight. Such a result may veto but not carry a claim.
     """
@@ -45,7 +45,7 @@ class Disagreement:
 def weighted_delta(
     d: ArrayLike, weight: ArrayLike, cluster: Labels | None = None, *, alpha: float = 0.05
 ) -> WeightedDelta:
-    """Sum w d / sum w over n rows with the linearised cluster-robust variance and t with n_eff - 1 df.
+    """Sum w d / sum w over n rows, linearised cluster-robust variance, t with n_eff - 1 df.
 
     Weights are positive impacts, capped by the caller. Raises ValueError for negative weights, a zero sum, or
     fewer than two clusters.
@@ -74,7 +74,7 @@ def weighted_delta(
 def disagreement(
     d: ArrayLike, weight: ArrayLike, cluster: Labels | None = None, *, alpha: float = 0.05
 ) -> Disagreement:
-    """Whether the weighted and the unweighted effect contradict each other beyond noise (same rows, same d)."""
+    """Whether the weighted and the unweighted effect contradict each other beyond noise (same rows)."""
     weighted = weighted_delta(d, weight, cluster, alpha=alpha)
     d, w, codes = _checked(d, weight, cluster)
     plain = float(d.mean())

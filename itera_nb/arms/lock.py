@@ -1,0 +1,148 @@
+"""What has been locked, and whether `experiment.toml` and the arms still say the same.
+
+Each lock record carries the values that it locks; the latest record that names a value counts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from itera_nb.arms.manifest import Manifest, build
+from itera_nb.arms.snapshot import code_files
+from itera_nb.exceptions import Refusal
+from itera_nb.experiment import Experiment
+from itera_nb.protocol import State
+from itera_nb.spec import Spec
+
+LOCKING = ("frame_locked", "sampled", "metric_locked", "amended")
+FRAME_PARTS = ("frame", "arms", "rule", "manifests")
+SOURCE_PARTS = ("source", "split")
+METRIC_PARTS = ("metric", "judge", "run", "models", "resources", "iterate", "code")
+
+
+@dataclass(frozen=True, slots=True)
+class ArmChange:
+    """What one arm changes against its reference, computed from the two manifests."""
+
+    arm: str
+    reference: str
+    components: tuple[str, ...]
+    said: str
+    bundle: str | None
+    negative_control: bool
+
+    @property
+    def identical(self) -> bool:
+        """No component differs although one should."""
+        return not self.components and not self.negative_control
+
+    @property
+    def several(self) -> bool:
+        """More than one component differs and no bundle was declared."""
+        return len(self.components) > 1 and self.bundle is None
+
+
+def manifests(experiment: Experiment) -> dict[str, Manifest]:
+    """The manifest of every registered arm."""
+    spec = experiment.spec
+    return {name: build(spec, name, arm, experiment.folder) for name, arm in spec.arms.items()}
+
+
+def arm_changes(spec: Spec, built: Mapping[str, Manifest]) -> list[ArmChange]:
+    """Each arm against the baseline."""
+    reference = built[spec.baseline]
+    return [
+        ArmChange(
+            name,
+            spec.baseline,
+            tuple(built[name].changes(reference)),
+            arm.change or "",
+            arm.bundle,
+            arm.negative_control,
+        )
+        for name, arm in spec.arms.items()
+        if name != spec.baseline
+    ]
+
+
+def values(experiment: Experiment, parts: tuple[str, ...]) -> dict[str, Any]:
+    """The values of these parts of the experiment as they stand now."""
+    spec = experiment.spec
+    now = spec.model_dump(mode="json", by_alias=True)
+    if "manifests" in parts:
+        now["manifests"] = {name: m.components for name, m in manifests(experiment).items()}
+    if "code" in parts:
+        files = code_files(spec, experiment.folder)
+        now["code"] = {p: hashlib.sha256(f.read_bytes()).hexdigest() for p, f in files.items()}
+    return {part: now.get(part) for part in parts}
+
+
+def toml_hash(experiment: Experiment) -> str:
+    """SHA-256 of `experiment.toml` as bytes."""
+    return hashlib.sha256(experiment.toml.read_bytes()).hexdigest()
+
+
+def locked_values(state: State) -> dict[str, Any]:
+    """What is locked so far: part -> values."""
+    locked: dict[str, Any] = {}
+    for record in state.records:
+        if record.type in LOCKING:
+            locked |= record.body["values"]
+    return locked
+
+
+def locked_toml(state: State) -> str | None:
+    """The locked hash of `experiment.toml`, once the metric is locked."""
+    hits = [r.body["toml"] for r in state.records if r.type in LOCKING and r.body.get("toml")]
+    return hits[-1] if hits else None
+
+
+def differences(experiment: Experiment, state: State) -> list[str]:
+    """What differs from the lock: `rule.min_effect: 0.05 -> 0.03`, one line each."""
+    locked = locked_values(state)
+    now = values(experiment, tuple(locked))
+    found = list(_compare("", locked, now))
+    expected = locked_toml(state)
+    if not found and expected not in {None, toml_hash(experiment)}:
+        found = ["experiment.toml: comments or layout (no value differs)"]
+    return found
+
+
+def require_unchanged(experiment: Experiment) -> None:
+    """Refuse if anything locked was edited.
+
+    Raises:
+        Refusal: SG04, naming what differs.
+    """
+    found = differences(experiment, experiment.state)
+    if not found:
+        return
+    more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+    experiment.refuse(
+        Refusal(
+            "SG04",
+            f"experiment.toml or an arm was changed after its lock: {'; '.join(found[:3])}{more}.",
+            why="what moves after it was locked can follow the results.",
+            instead='undo the edit, or record it for good: itera amend --why "…"',
+        )
+    )
+
+
+def _compare(prefix: str, before: Any, after: Any) -> Iterator[str]:
+    if before == after:
+        return
+    if isinstance(before, dict) and isinstance(after, dict):
+        for key in sorted(before.keys() | after.keys()):
+            yield from _compare(f"{prefix}.{key}" if prefix else str(key), before.get(key), after.get(key))
+    elif prefix.startswith(("manifests.", "code.")):
+        yield f"{prefix} (file content)"
+    else:
+        yield f"{prefix}: {_short(before)} -> {_short(after)}"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else text[:37] + "..."

@@ -1,0 +1,1 @@
+"""Diagnosis: row differences, patterns, iterations in sprints, and the gate."""

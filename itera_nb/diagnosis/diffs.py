@@ -1,0 +1,37 @@
+"""Row by row against the baseline: win, loss, flaky, both pass, both fail. Scores only, no row text."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from itera_nb.scoring.evidence import Evidence
+from itera_nb.stats.missing import intention_to_treat
+
+WIN, LOSS, FLAKY, BOTH_PASS, BOTH_FAIL = "win", "loss", "flaky", "both pass", "both fail"
+
+
+def row_differences(evidence: Evidence, arm: str, baseline: str, fail_below: float) -> pd.DataFrame:
+    """One line per row: id, base and arm (row means of the trials, fractions), d = arm - base, kind.
+
+    A row is a win or a loss where the difference is at least half a score; otherwise flaky where any trial
+    disagrees with another of the same arm.
+    """
+    one, two = evidence.scores[arm], evidence.scores[baseline]
+    high, low = intention_to_treat(one), intention_to_treat(two)
+    d = high - low
+    varies = (np.nanmax(one, axis=1) > np.nanmin(one, axis=1)) | (
+        np.nanmax(two, axis=1) > np.nanmin(two, axis=1)
+    )
+    kind = np.select(
+        [d >= 0.5, d <= -0.5, varies, (high >= fail_below) & (low >= fail_below)],
+        [WIN, LOSS, FLAKY, BOTH_PASS],
+        BOTH_FAIL,
+    )
+    return pd.DataFrame({"id": evidence.ids, "base": low, "arm": high, "d": d, "kind": kind})
+
+
+def counts(differences: pd.DataFrame) -> dict[str, int]:
+    """Rows of each kind, in reading order."""
+    found = differences["kind"].value_counts()
+    return {kind: int(found.get(kind, 0)) for kind in (WIN, LOSS, FLAKY, BOTH_PASS, BOTH_FAIL)}

@@ -1,0 +1,104 @@
+"""The four patterns of the method, each with its evidence and what follows from it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import numpy as np
+
+from itera_nb.diagnosis.diffs import BOTH_FAIL, row_differences
+from itera_nb.scoring.evidence import Evidence, compare
+from itera_nb.spec import Spec
+from itera_nb.stats import overfit
+from itera_nb.stats.decision import effect_text
+from itera_nb.stats.noise import rerun_noise
+from itera_nb.stats.paired import Delta
+from itera_nb.stats.slices import slice_deltas
+
+FEWEST_SEEN = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """One pattern of one arm.
+
+    Attributes:
+        found: True or False, or None where it cannot be tested.
+        evidence: The figures, in words.
+        follows: What the method does about it.
+    """
+
+    arm: str
+    name: str
+    found: bool | None
+    evidence: str
+    follows: str
+
+
+def find_patterns(
+    spec: Spec, evidence: Evidence, arm: str, *, alpha: float, revealed: Collection[str]
+) -> list[Pattern]:
+    """The four patterns of one arm on dev rows."""
+    compared = compare(evidence, arm, spec.baseline, alpha)
+    parts = slice_deltas(
+        compared.d,
+        evidence.slices,
+        evidence.cluster,
+        alpha=alpha,
+        graded=evidence.graded,
+        binary=compared.binary,
+    )
+    return [
+        _mixed(arm, parts),
+        _both_fail(spec, evidence, arm),
+        _uniform(evidence, arm, spec.baseline, compared.delta, parts),
+        _seen(evidence, arm, compared.d, revealed),
+    ]
+
+
+def _mixed(arm: str, parts: dict[str, Delta]) -> Pattern:
+    wins = [f"{name} {effect_text(x)}" for name, x in parts.items() if x.low > 0]
+    losses = [f"{name} {effect_text(x)}" for name, x in parts.items() if x.high < 0]
+    text = f"gains: {', '.join(wins) or 'none shown'}; losses: {', '.join(losses) or 'none shown'}"
+    return Pattern(
+        arm, "wins on some, loses on others", bool(wins and losses), text, "refine, or scope the claim"
+    )
+
+
+def _both_fail(spec: Spec, evidence: Evidence, arm: str) -> Pattern:
+    rows = row_differences(evidence, arm, spec.baseline, spec.metric.fail_below)
+    failed = 1 - float(rows["base"].mean())
+    share = float((rows["kind"] == BOTH_FAIL).mean())
+    text = f"{share:.1%} of the rows fail in both; the baseline fails on {failed:.1%}"
+    found = failed > 0 and share > failed / 2
+    return Pattern(arm, "both fail on the same rows", found, text, "audit the labels of those rows")
+
+
+def _uniform(evidence: Evidence, arm: str, baseline: str, delta: Delta, parts: dict[str, Delta]) -> Pattern:
+    one, two = evidence.scores[arm], evidence.scores[baseline]
+    floor = rerun_noise(one, two).se if min(one.shape[1], two.shape[1]) > 1 else 0.0
+    apart = any(x.low > delta.estimate or x.high < delta.estimate for x in parts.values())
+    small = 0 < delta.estimate < max(2 * floor, delta.estimate - delta.low)
+    text = f"{effect_text(delta)}; twice the re-run noise is {200 * floor:.1f} pp"
+    return Pattern(
+        arm, "small uniform gain", small and not apart, text, "more rows or trials before believing it"
+    )
+
+
+def _seen(evidence: Evidence, arm: str, d: np.ndarray, revealed: Collection[str]) -> Pattern:
+    name = "gain concentrated in rows already read"
+    mask = np.isin(np.asarray(evidence.ids), list(revealed))
+    follows = "expect the test to regress; do not tune further on these rows"
+    if mask.sum() < FEWEST_SEEN or (~mask).sum() < FEWEST_SEEN:
+        text = f"{int(mask.sum())} dev rows were read: too few to compare"
+        return Pattern(arm, name, None if mask.any() else False, text, follows)
+    cluster = evidence.cluster
+    found = overfit.seen_vs_unseen(
+        d[mask],
+        d[~mask],
+        None if cluster is None else cluster[mask],
+        None if cluster is None else cluster[~mask],
+    )
+    text = f"read rows {100 * d[mask].mean():+.1f} pp, others {100 * d[~mask].mean():+.1f} pp"
+    return Pattern(arm, name, found.p_greater < 0.05, text, follows)

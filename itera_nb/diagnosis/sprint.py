@@ -1,0 +1,174 @@
+"""Iterations: a hypothesis and one change, registered before the score, and what the score says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from itera_nb.arms.manifest import Manifest, build
+from itera_nb.exceptions import ArmError, IteraError, Refusal
+from itera_nb.experiment import Experiment
+from itera_nb.ledger import Record
+from itera_nb.protocol import State
+from itera_nb.spec import ArmSpec, IterationSpec, Spec, load_iteration
+from itera_nb.stats.paired import Delta
+
+
+@dataclass(frozen=True, slots=True)
+class Iteration:
+    """A registered iteration: its arm, and the record that registered it."""
+
+    id: str
+    parent: str
+    arm: ArmSpec
+    record: Record
+
+
+def registered(state: State) -> dict[str, Iteration]:
+    """Every registered iteration by id, oldest first."""
+    return {
+        r.body["id"]: Iteration(r.body["id"], r.body["parent"], ArmSpec.model_validate(r.body["arm"]), r)
+        for r in state.all("iteration_registered")
+    }
+
+
+def arm_spec(spec: Spec, state: State, name: str) -> ArmSpec:
+    """The arm behind a registered arm's name or an iteration's id.
+
+    Raises:
+        ArmError: If there is none.
+    """
+    if name in spec.arms:
+        return spec.arms[name]
+    iterations = registered(state)
+    if name not in iterations:
+        raise ArmError(
+            f"there is no arm or iteration {name!r}", fix=f"one of: {', '.join([*spec.arms, *iterations])}"
+        )
+    return iterations[name].arm
+
+
+def root_arm(spec: Spec, state: State, name: str) -> str:
+    """The registered arm that an iteration descends from."""
+    iterations = registered(state)
+    while name not in spec.arms:
+        name = iterations[name].parent
+    return name
+
+
+def line_heads(spec: Spec, state: State) -> dict[str, str]:
+    """Candidate -> what its line ends in: the latest gate-passed iteration, or the arm itself.
+
+    The latest, never the best-scoring one.
+    """
+    heads = {name: name for name in spec.candidates}
+    for gate in state.all("gate"):
+        for change in gate.body["changes"]:
+            if change["kept"]:
+                heads[root_arm(spec, state, change["id"])] = change["id"]
+    return heads
+
+
+def queued(experiment: Experiment) -> list[tuple[str, Path]]:
+    """Iterations of the queue that are not registered yet: (id, file), in file order."""
+    spec = experiment.spec
+    if spec.iterate is None:
+        return []
+    done = registered(experiment.state)
+    files = sorted(experiment.path(spec.iterate.queue).glob("*.toml"))
+    return [(f.stem, f) for f in files if f.stem not in done]
+
+
+def check_iteration(
+    experiment: Experiment, wanted: IterationSpec, manifests: Mapping[str, Manifest]
+) -> tuple[ArmSpec, Manifest, list[str]]:
+    """The iteration's arm, its manifest and the components it changes against its parent.
+
+    Raises:
+        Refusal: SG21 if it changes several components without a declared bundle; SG09 if it changes nothing.
+    """
+    spec, state = experiment.spec, experiment.state
+    parent = arm_spec(spec, state, wanted.parent)
+    if parent.baseline or parent.negative_control:
+        raise IteraError(
+            f"{wanted.name}: an iteration refines a candidate arm, not {wanted.parent!r}",
+            fix=f"parent = one of: {', '.join(spec.candidates)}",
+        )
+    arm = wanted.change.inherit(parent)
+    manifest = build(spec, wanted.name, arm, experiment.folder)
+    reference = manifests.get(wanted.parent) or build(spec, wanted.parent, parent, experiment.folder)
+    changes = manifest.changes(reference)
+    if not changes:
+        experiment.refuse(
+            Refusal(
+                "SG09",
+                f"iteration {wanted.name} does not differ from {wanted.parent}.",
+                why="two names for one arm measure noise.",
+                instead="change one component in its [change] table, or drop it",
+            )
+        )
+    if len(changes) > 1 and wanted.change.bundle is None:
+        experiment.refuse(
+            Refusal(
+                "SG21",
+                f"iteration {wanted.name} changes {len(changes)} components: {', '.join(changes)}.",
+                why="a win could not be attributed to either of them.",
+                instead='split it into two iterations, or declare [change] bundle = "why they belong together"',
+            )
+        )
+    return arm, manifest, changes
+
+
+def register(experiment: Experiment, name: str, file: Path, manifests: Mapping[str, Manifest]) -> Record:
+    """Register one iteration before its score can exist; its file is kept under `iterations/`.
+
+    Raises:
+        Refusal: If the sprint, the hypothesis or the change does not allow it.
+        SpecError: If the file is malformed.
+    """
+    experiment.require("iteration_registered")
+    wanted = load_iteration(file)
+    arm, manifest, changes = check_iteration(experiment, wanted, manifests)
+    kept = experiment.write_bytes(f"iterations/{name}.toml", file.read_bytes())
+    body: dict[str, Any] = {
+        "id": name,
+        "sprint": len(experiment.state.all("gate")) + 1,
+        "parent": wanted.parent,
+        "hypothesis": wanted.hypothesis,
+        "what": wanted.what,
+        "components": changes,
+        "bundle": wanted.change.bundle,
+        "predicted_effect": wanted.predicted_effect,
+        "predicted_rows": wanted.predicted_rows,
+        "arm": arm.model_dump(mode="json", by_alias=True, exclude_unset=True),
+        "digest": manifest.digest,
+        "file": {"name": f"iterations/{name}.toml", "sha256": kept},
+    }
+    return experiment.record("iteration_registered", body)
+
+
+def outcome(predicted: float, measured: Delta) -> str:
+    """Supported, falsified or neutral: the interval against the registered prediction (fraction).
+
+    Supported: the predicted direction is shown and the predicted size is not ruled out. Falsified: the
+    predicted size is ruled out and the direction is not shown. Neutral: everything between.
+    """
+    sign = 1.0 if predicted >= 0 else -1.0
+    low, high = sorted((sign * measured.low, sign * measured.high))
+    if low > 0 and high >= abs(predicted):
+        return "supported"
+    if high < abs(predicted) and low <= 0:
+        return "falsified"
+    return "neutral"
+
+
+def predicted_mask(rows: Mapping[str, np.ndarray], predicted: Mapping[str, str], n: int) -> np.ndarray:
+    """The rows for which the effect was predicted: those whose columns equal the given values."""
+    mask = np.ones(n, dtype=bool)
+    for column, value in predicted.items():
+        mask &= np.asarray(rows[column]).astype(str) == value
+    return mask

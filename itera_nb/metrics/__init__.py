@@ -1,0 +1,1 @@
+"""Scores: built-in scorers, failure modes, severity weights. Pure functions."""

@@ -1,0 +1,1 @@
+"""Models: prompts, vendors, prices."""

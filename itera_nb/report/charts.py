@@ -1,0 +1,453 @@
+"""The three charts. Each says its finding in words above the picture and stays readable in grey."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache
+from io import BytesIO
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.transforms import blended_transform_factory
+
+from itera_nb.report.reading import Arm, Effect, Results, Slice, read
+from itera_nb.report.wording import (
+    count,
+    interval,
+    milliseconds,
+    points,
+    shorten,
+    signed,
+    size,
+    threshold,
+    usd,
+)
+
+WIDTH = 5.6  # inches: one column of a document
+DPI = 200
+INK, MUTED, FAINT = "#1b1f24", "#5c636b", "#c9ced4"
+HARM = "#c1121f"
+_WIDE_FONTS = ("Noto Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans Arabic", "Noto Sans Hebrew")
+
+
+def arm_bar(data: Mapping[str, Any]) -> Figure:
+    """Mean score of each arm on the sealed rows, with the spread of its trials and the line it had to reach.
+
+    Where dev scores are in the file they stand below, paler: they were tuned on and are no evidence.
+
+    Raises:
+        DataError: A published key is missing or wrong.
+    """
+    results = read(data)
+    arms = sorted(results.arms, key=lambda arm: (not arm.baseline, arm.control))
+    needed = results.baseline.score + results.min_effect
+    with _style():
+        figure = _figure(0.95 + (0.62 if results.dev else 0.45) * len(arms), _bar_title(results, needed))
+        axes = figure.add_subplot()
+        for i, arm in enumerate(arms):
+            dev = results.dev.get(arm.id)
+            colour, y = _colour(results, arm), i - (0.17 if dev else 0)
+            _bar(axes, y, arm.score, arm.trials, colour, results.score(arm.score))
+            if dev:
+                _bar(axes, i + 0.2, fmean(dev), dev, FAINT, f"dev {results.score(fmean(dev))}", minor=True)
+        axes.set_yticks(range(len(arms)), [_arm_label(arm) for arm in arms])
+        axes.set_ylim(len(arms) - 0.4, -0.75)
+        top = max(needed, *(a.score for a in arms), *(fmean(d) for d in results.dev.values()))
+        axes.set_xlim(0, top * 1.04)
+        axes.axvline(needed, color=INK, linestyle=(0, (4, 2)), linewidth=1.1)
+        axes.text(
+            needed, -0.5, f"needed {results.score(needed)} ", ha="right", va="bottom", color=INK, fontsize=7.5
+        )
+        metric = shorten(results.metric, 30)
+        axes.set_xlabel(_literal(f"{metric} on {count(results.n)} sealed rows, mean ± sd of trials"))
+        axes.xaxis.set_major_formatter(_score_ticks(results))
+        axes.grid(visible=False, axis="y")
+    return figure
+
+
+def forest_plot(data: Mapping[str, Any]) -> Figure:
+    """Effect of each candidate on all sealed rows and on every slice, with intervals, needed effect and loss floor.
+
+    Raises:
+        DataError: A published key is missing or wrong.
+    """
+    results = read(data)
+    lead = results.lead
+    slices = sorted(results.slices, key=lambda s: -_estimate(lead, s.id))
+    with _style():
+        arms = results.candidates or tuple(a for a in results.arms if a.effect)
+        figure = _figure(1.25 + 0.27 * (len(slices) + 1.4), _forest_title(results, lead))
+        panels = figure.subplots(1, max(1, len(arms)), sharey=True, sharex=True, squeeze=False)[0]
+        for axes, arm in zip(panels, arms, strict=False):
+            _forest_panel(axes, results, arm, slices, numbers=len(arms) == 1)
+            if len(arms) > 1:
+                axes.set_title(_literal(shorten(arm.name, 24)), fontsize=8.5, loc="left", color=INK)
+        labels = [f"all {count(results.n)} rows", *(_slice_label(s) for s in slices)]
+        panels[0].set_yticks([0, *(1.4 + i for i in range(len(slices)))], labels)
+        panels[0].get_yticklabels()[0].set_fontweight("bold")
+        panels[0].set_ylim(1.4 + len(slices) - 0.4, -0.95)
+        figure.supxlabel(
+            _literal(
+                f"difference in {shorten(results.metric, 24)} to {shorten(results.baseline.name, 28)}, points"
+            ),
+            fontsize=8,
+            color=MUTED,
+        )
+    return figure
+
+
+def cost_vs_accuracy(data: Mapping[str, Any]) -> Figure:
+    """Score against price; against latency where nothing is billed; scores alone where neither is known.
+
+    Vertical bars are the interval of the difference to the baseline, horizontal bars run from p50 to p95 latency.
+
+    Raises:
+        DataError: A published key is missing or wrong.
+    """
+    results = read(data)
+    billed = any(arm.cost for arm in results.arms)
+    timed = any(arm.p95 is not None for arm in results.arms)
+    with _style():
+        figure = _figure(2.5, _cost_title(results, billed=billed, timed=timed))
+        axes = figure.add_subplot()
+        if billed:
+            _scatter(axes, results, "USD per 1,000 rows, steady state", latency=False)
+        elif timed:
+            _scatter(axes, results, "latency per row in ms: tick at p50, point at p95", latency=True)
+        else:
+            _strip(axes, results)
+        axes.set_ylabel(_literal(shorten(results.metric, 24)))
+        axes.yaxis.set_major_formatter(_score_ticks(results))
+    return figure
+
+
+CHARTS: dict[str, Callable[[Mapping[str, Any]], Figure]] = {
+    "arm-bar": arm_bar,
+    "forest-plot": forest_plot,
+    "cost-vs-accuracy": cost_vs_accuracy,
+}
+
+
+def png(figure: Figure, head: str = "") -> bytes:
+    """A figure as PNG bytes: the same figure gives the same bytes; `head` is kept as the text chunk `itera-record`."""
+    buffer = BytesIO()
+    with _style():
+        metadata = {"Software": None} | ({"itera-record": head} if head.isascii() and head else {})
+        figure.savefig(buffer, format="png", dpi=DPI, metadata=metadata)
+    return buffer.getvalue()
+
+
+def write_charts(data: Mapping[str, Any], folder: Path) -> list[Path]:
+    """Write `arm-bar.png`, `forest-plot.png` and `cost-vs-accuracy.png` into `folder` and return their paths.
+
+    Raises:
+        DataError: A published key is missing or wrong; nothing is written then.
+    """
+    head = read(data).head
+    pictures = {name: png(draw(data), head) for name, draw in CHARTS.items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{name}.png" for name in pictures]
+    for path, picture in zip(paths, pictures.values(), strict=True):
+        path.write_bytes(picture)
+    return paths
+
+
+def alt_text(data: Mapping[str, Any], name: str) -> str:
+    """The finding of a chart in words, for readers who do not see it."""
+    results = read(data)
+    if name == "forest-plot":
+        return _forest_title(results, results.lead)
+    if name == "arm-bar":
+        return _bar_title(results, results.baseline.score + results.min_effect)
+    billed = any(arm.cost for arm in results.arms)
+    return _cost_title(results, billed=billed, timed=any(arm.p95 is not None for arm in results.arms))
+
+
+@contextmanager
+def _style() -> Iterator[None]:
+    """Seaborn's whitegrid on matplotlib's own defaults, so that no user setting changes a recorded picture."""
+    import seaborn as sns
+
+    settings = {
+        "font.family": list(_fonts()[0]),
+        "font.size": 8,
+        "axes.edgecolor": FAINT,
+        "axes.labelcolor": MUTED,
+        "axes.labelsize": 8,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "grid.color": "#e9ecef",
+        "grid.linewidth": 0.7,
+        "text.color": INK,
+        "xtick.color": MUTED,
+        "ytick.color": INK,
+        "xtick.labelsize": 7.5,
+        "ytick.labelsize": 8,
+        "lines.solid_capstyle": "butt",
+        "text.usetex": False,
+        "text.parse_math": True,
+    }
+    with mpl.rc_context():
+        mpl.rcParams.update({k: v for k, v in mpl.rcParamsDefault.items() if k != "backend"})
+        mpl.rcParams.update(sns.axes_style("whitegrid") | settings)
+        yield
+
+
+@cache
+def _fonts() -> tuple[tuple[str, ...], frozenset[int]]:
+    """Matplotlib's own font, then installed ones with more scripts; and every code point that they can draw."""
+    from matplotlib import font_manager
+
+    installed = {font.name: font.fname for font in font_manager.fontManager.ttflist}
+    families = ("DejaVu Sans", *(name for name in _WIDE_FONTS if name in installed))
+    drawn = frozenset(c for f in families for c in font_manager.get_font(installed[f]).get_charmap())
+    return families, drawn
+
+
+def _literal(text: str) -> str:
+    """`text` so that nothing in it is read as a formula, and no character is missing from the fonts."""
+    drawn = _fonts()[1]
+    return "".join(c if ord(c) in drawn or c == "\n" else "\u25a1" for c in text).replace("$", r"\$")
+
+
+def _figure(height: float, title: str) -> Figure:
+    lines = textwrap.wrap(title, 68)
+    figure = Figure(figsize=(WIDTH, height + 0.17 * len(lines)), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    figure.suptitle(
+        _literal("\n".join(lines)), x=0.012, ha="left", fontsize=9.5, fontweight="bold", color=INK
+    )
+    return figure
+
+
+def _colour(results: Results, arm: Arm) -> str:
+    import seaborn as sns
+
+    if arm.baseline or arm.control:
+        return "#9aa1a9"
+    palette = sns.color_palette("colorblind").as_hex()
+    shades = [palette[0], palette[2], palette[4]]
+    return str(shades[[a.id for a in results.candidates].index(arm.id) % 3])
+
+
+def _arm_label(arm: Arm) -> str:
+    note = "\n(today)" if arm.baseline else "\n(A/A control)" if arm.control else ""
+    return _literal(shorten(arm.name, 22)) + note
+
+
+def _slice_label(part: Slice) -> str:
+    return _literal(shorten(part.name, 24)) + (f"  n={count(part.n)}" if part.n is not None else "")
+
+
+def _estimate(arm: Arm | None, slice_id: str) -> float:
+    effect = arm.slices.get(slice_id) if arm else None
+    return effect.estimate if effect else 0.0
+
+
+def _gain(effect: Effect) -> str:
+    """An effect in a verb: what is shown is stated, what is not is called so."""
+    if effect.low > 0:
+        return f"gains {size(effect.estimate)} points"
+    if effect.high < 0:
+        return f"loses {size(effect.estimate)} points"
+    return f"is not shown to differ ({points(effect.estimate)} points)"
+
+
+def _forest_title(results: Results, lead: Arm | None) -> str:
+    if lead is None or lead.effect is None:
+        return "No arm was compared with the baseline"
+    harmed = sorted((s for s in results.slices if s.id in lead.harmed), key=lambda s: _estimate(lead, s.id))
+    start = f"{shorten(lead.name, 32)} {_gain(lead.effect)}"
+    if harmed:
+        more = f" and {len(harmed) - 1} more" if len(harmed) > 1 else ""
+        loss = _estimate(lead, harmed[0].id)
+        if lead.effect.high < 0:
+            return f"{start}, most on {shorten(harmed[0].name, 32)} ({size(loss)})"
+        verb = f"loses {size(loss)}" if loss < 0 else "may lose"
+        return (
+            f"{start}, {'but ' if lead.effect.low > 0 else ''}{verb} on {shorten(harmed[0].name, 32)}{more}"
+        )
+    return f"{start}; no slice is flagged" if lead.slices else start
+
+
+def _bar_title(results: Results, needed: float) -> str:
+    best = max(results.candidates, key=lambda arm: arm.score, default=None)
+    if best is None:
+        return f"{shorten(results.baseline.name, 32)} scores {results.score(results.baseline.score)}"
+    name = shorten(best.name, 32)
+    if best.score >= needed - 1e-12:
+        return f"{name} scores {results.score(best.score)} where {results.score(needed)} was needed"
+    if len(results.candidates) > 1:
+        return f"No arm reaches the {results.score(needed)} needed; {name} comes closest with {results.score(best.score)}"
+    return f"{name} scores {results.score(best.score)}, short of the {results.score(needed)} needed"
+
+
+def _cost_title(results: Results, *, billed: bool, timed: bool) -> str:
+    lead, today = results.lead, results.baseline
+    if lead is None or lead.effect is None:
+        return "Score and cost of each arm"
+    start = f"{shorten(lead.name, 32)} {_gain(lead.effect)}"
+    if billed:
+        if lead.cost is None or today.cost is None:
+            return f"{start}; what it costs is not known"
+        change = lead.cost - today.cost
+        if change == 0:
+            return f"{start} at the same cost"
+        relative = f" ({signed(100 * change / today.cost, 0)} %)" if today.cost else ""
+        return f"{start} and {'costs' if change > 0 else 'saves'} {usd(abs(change))} per 1,000 rows{relative}"
+    why = "No arm is billed" if all(a.cost == 0 for a in results.arms) else "Costs are not known"
+    if timed and lead.p95 is not None and today.p95 is not None:
+        return f"{why}: {start}, {milliseconds(lead.p95 - today.p95, sign=True)} at p95"
+    return f"{why}{'' if timed else ', latency was not measured'}: {start}"
+
+
+def _bar(
+    axes: Axes,
+    y: float,
+    mean: float,
+    trials: Sequence[float],
+    colour: str,
+    label: str,
+    *,
+    minor: bool = False,
+) -> None:
+    """One bar from zero, the spread of its trials, and its value in a column of its own."""
+    spread = stdev(trials) if len(trials) > 1 else 0.0
+    edge, height = (MUTED, 0.2) if minor else (INK, 0.34)
+    axes.barh(y, mean, height=height, color=colour, edgecolor=edge, linewidth=0.6, zorder=2)
+    if spread:
+        axes.errorbar(mean, y, xerr=spread, fmt="none", ecolor=INK, elinewidth=1.2, capsize=3, zorder=3)
+    _beside(
+        axes,
+        y,
+        label + (f" ± {100 * spread:.1f}" if len(trials) > 1 else ""),
+        color=MUTED if minor else INK,
+        bold=not minor,
+    )
+
+
+def _beside(axes: Axes, y: float, text: str, *, color: str, bold: bool) -> None:
+    """Write a row's figures right of the picture, where no line crosses them."""
+    axes.text(
+        1.02,
+        y,
+        text,
+        transform=blended_transform_factory(axes.transAxes, axes.transData),
+        va="center",
+        fontsize=7.5,
+        color=color,
+        fontweight="bold" if bold else "normal",
+    )
+
+
+def _score_ticks(results: Results) -> Callable[[float, int], str]:
+    return lambda x, _: f"{x:.3g}" if results.graded else f"{100 * x:.3g} %"
+
+
+def _forest_panel(axes: Axes, results: Results, arm: Arm, slices: Sequence[Slice], *, numbers: bool) -> None:
+    bottom = 1.4 + len(slices) - 0.5
+    axes.axvline(0, color=INK, linewidth=0.9, zorder=1)
+    _limit(axes, 100 * results.min_effect, (-0.45, 0.5), f"needed {threshold(results.min_effect)}")
+    if results.max_slice_loss is not None and slices:
+        floor = -results.max_slice_loss
+        _limit(axes, 100 * floor, (0.8, bottom), f"floor {threshold(floor)}", dotted=True)
+    rows: list[tuple[float, Effect, str]] = [(0.0, arm.effect, "")] if arm.effect else []
+    rows += [(1.4 + i, arm.slices[s.id], s.id) for i, s in enumerate(slices) if s.id in arm.slices]
+    for y, effect, key in rows:
+        harmed = effect.high < 0 if y == 0 else key in arm.harmed
+        colour = HARM if harmed else _colour(results, arm)
+        marker = "D" if y == 0 else "X" if harmed else "o"
+        low, mid, high = 100 * effect.low, 100 * effect.estimate, 100 * effect.high
+        axes.plot([low, high], [y, y], color=colour, linewidth=3.2 if y == 0 else 2.0, zorder=3)
+        axes.plot(
+            mid,
+            y,
+            marker=marker,
+            color=colour,
+            markersize=8.5 if marker == "X" else 6.5,
+            markeredgecolor="white",
+            zorder=4,
+        )
+        if numbers:
+            text = f"{points(effect.estimate)}  {interval(effect.low, effect.high)}"
+            _beside(axes, y, text, color=HARM if harmed else INK, bold=harmed or y == 0)
+    axes.axhline(0.7, color=FAINT, linewidth=0.8)
+    axes.grid(visible=False, axis="y")
+    axes.xaxis.set_major_formatter(lambda x, _: signed(x, 0))
+    axes.margins(x=0.08)
+
+
+def _limit(axes: Axes, x: float, rows: tuple[float, float], label: str, *, dotted: bool = False) -> None:
+    """A registered limit, drawn only beside the rows that it applies to."""
+    style = (0, (1, 1.5)) if dotted else (0, (4, 2))
+    axes.add_line(Line2D([x, x], list(rows), color=INK, linewidth=1.3, linestyle=style, zorder=2))
+    axes.update_datalim([(x, rows[0])])
+    axes.annotate(
+        label,
+        (x, rows[0]),
+        xytext=(-3, 0) if dotted else (0, 1),
+        textcoords="offset points",
+        ha="right" if dotted else "center",
+        va="top" if dotted else "bottom",
+        fontsize=7,
+        color=MUTED,
+        zorder=5,
+    )
+
+
+_HOW = "vertical bars: interval of the difference to the baseline"
+
+
+def _scatter(axes: Axes, results: Results, label: str, *, latency: bool) -> None:
+    known = [(arm, x) for arm in results.arms if (x := arm.p95 if latency else arm.cost) is not None]
+    values = [x for _, x in known]
+    if wide := min(values) > 0 and max(values) > 20 * min(values):
+        axes.set_xscale("log")
+    for arm, x in known:
+        _point(axes, results, arm, x)
+        if latency and arm.p50 is not None:
+            colour = _colour(results, arm)
+            axes.plot([arm.p50, x], [arm.score] * 2, color=colour, linewidth=1.6, zorder=2)
+            axes.plot(arm.p50, arm.score, marker="|", color=colour, markersize=9, zorder=2)
+    unknown = [_literal(shorten(arm.name, 20)) for arm in results.arms if all(arm is not k for k, _ in known)]
+    axes.set_xlabel(label + (f" (not known: {', '.join(unknown)})" if unknown else "") + f"\n{_HOW}")
+    axes.margins(x=0.2, y=0.2)
+    if not wide:  # from zero, or a difference of one per cent would look like all the difference
+        axes.set_xlim(0, 1.2 * max(values) or 1)
+
+
+def _strip(axes: Axes, results: Results) -> None:
+    for i, arm in enumerate(results.arms):
+        _point(axes, results, arm, i)
+    axes.set_xticks([])
+    axes.set_xlabel(f"cost and latency are not known\n{_HOW}")
+    axes.margins(x=0.3, y=0.2)
+
+
+def _point(axes: Axes, results: Results, arm: Arm, x: float) -> None:
+    """A score with the interval of its difference to the baseline: what separates arms on the same rows."""
+    colour, base = _colour(results, arm), results.baseline.score
+    ends = [arm.score, arm.score]
+    if arm.effect:
+        ends = [base + arm.effect.low, base + arm.effect.high]
+        axes.plot([x, x], ends, color=colour, linewidth=2, zorder=2)
+    marker = "s" if arm.baseline else "v" if arm.control else "o"
+    axes.plot(x, arm.score, marker=marker, color=colour, markersize=7.5, markeredgecolor=INK, zorder=3)
+    axes.annotate(
+        f"{_literal(shorten(arm.name, 22))}  {results.score(arm.score)}",
+        (x, ends[0] if arm.control else ends[1]),
+        xytext=(0, -4 if arm.control else 6),  # a control lies on the baseline: its label goes below
+        textcoords="offset points",
+        ha="center",
+        va="top" if arm.control else "bottom",
+        fontsize=7.5,
+        zorder=4,
+    )

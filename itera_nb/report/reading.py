@@ -1,0 +1,307 @@
+"""`data.json` as typed values. A key that is missing or of the wrong type is named, with its path."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from itera_nb.exceptions import DataError
+from itera_nb.report.wording import clean, level, percent
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A table of `data.json` and where it stands; text comes out cleaned (`wording.clean`)."""
+
+    value: Mapping[str, Any]
+    path: str = ""
+
+    def at(self, key: str) -> str:
+        """The path of `key`."""
+        return f"{self.path}.{key}" if self.path else key
+
+    def has(self, key: str) -> bool:
+        """Whether `key` is there and not null."""
+        return self.value.get(key) is not None
+
+    def node(self, key: str) -> Node:
+        """The table under `key`."""
+        return Node(self._get(key, dict, "a table"), self.at(key))
+
+    def nodes(self, key: str) -> list[Node]:
+        """The list of tables under `key`."""
+        found = self._get(key, list, "a list of tables")
+        for i, item in enumerate(found):
+            if not isinstance(item, dict):
+                raise _wrong(f"{self.at(key)}[{i}]", "a table", item)
+        return [Node(item, f"{self.at(key)}[{i}]") for i, item in enumerate(found)]
+
+    def text(self, key: str, default: str | None = None) -> str:
+        """The text under `key`; `default` stands in for an absent one."""
+        if default is not None and not self.has(key):
+            return default
+        return clean(self._get(key, str, "text"))
+
+    def texts(self, key: str) -> list[str]:
+        """The list of texts under `key`, empty where it is absent."""
+        found = self._get(key, list, "a list of texts") if self.has(key) else []
+        for i, item in enumerate(found):
+            if not isinstance(item, str):
+                raise _wrong(f"{self.at(key)}[{i}]", "text", item)
+        return [clean(item) for item in found]
+
+    def number(self, key: str) -> float:
+        """The finite number under `key`."""
+        return _number(self.value.get(key), self.at(key), missing=key not in self.value)
+
+    def optional(self, key: str) -> float | None:
+        """The finite number under `key`, or None."""
+        return self.number(key) if self.has(key) else None
+
+    def numbers(self, key: str) -> list[float]:
+        """The list of finite numbers under `key`."""
+        found = self._get(key, list, "a list of numbers")
+        return [_number(item, f"{self.at(key)}[{i}]") for i, item in enumerate(found)]
+
+    def flag(self, key: str) -> bool:
+        """The truth value under `key`, false where it is absent."""
+        return bool(self._get(key, bool, "true or false")) if self.has(key) else False
+
+    def keys(self) -> Iterator[str]:
+        """The keys of this table."""
+        return iter(self.value)
+
+    def _get(self, key: str, kind: type, expected: str) -> Any:
+        if key not in self.value:
+            raise DataError(f"data.json: {self.at(key)} is missing", fix=f"expected {expected}")
+        if not isinstance(self.value[key], kind):
+            raise _wrong(self.at(key), expected, self.value[key])
+        return self.value[key]
+
+
+def _number(value: object, path: str, *, missing: bool = False) -> float:
+    if missing:
+        raise DataError(f"data.json: {path} is missing", fix="expected a number")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise _wrong(path, "a finite number", value)
+    return float(value)
+
+
+def _wrong(path: str, expected: str, got: object) -> DataError:
+    shown = got if isinstance(got, bool | int | float | None) else type(got).__name__
+    return DataError(f"data.json: {path}: expected {expected}, got {shown}", fix=f"correct {path}")
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """A difference to the baseline with its interval (fractions)."""
+
+    estimate: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One arm: its measured cost and latency, and its scores on the sealed rows (fractions)."""
+
+    id: str
+    name: str
+    baseline: bool
+    control: bool
+    cost: float | None
+    p50: float | None
+    p95: float | None
+    score: float
+    trials: tuple[float, ...]
+    effect: Effect | None
+    slices: dict[str, Effect]
+    harmed: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """A registered part of the rows; `n` sealed rows where the file says so."""
+
+    id: str
+    name: str
+    n: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """What the published schema holds, checked. Effects and scores are fractions."""
+
+    question: str
+    metric: str
+    min_effect: float
+    max_slice_loss: float | None
+    confidence: str
+    n: int
+    arms: tuple[Arm, ...]
+    slices: tuple[Slice, ...]
+    dev: dict[str, tuple[float, ...]]
+    head: str
+    banner: str
+
+    @property
+    def baseline(self) -> Arm:
+        """The arm that all others are compared with."""
+        return next(arm for arm in self.arms if arm.baseline)
+
+    @property
+    def candidates(self) -> tuple[Arm, ...]:
+        """The arms that could ship."""
+        return tuple(arm for arm in self.arms if arm.effect and not arm.baseline and not arm.control)
+
+    @property
+    def lead(self) -> Arm | None:
+        """The candidate that the page speaks of: the verdict's, or the one with the largest measured effect."""
+        named = [arm for arm in self.candidates if arm.id == self.banner]
+        return max(
+            named or self.candidates, key=lambda arm: arm.effect.estimate if arm.effect else 0.0, default=None
+        )
+
+    @property
+    def graded(self) -> bool:
+        """Whether the metric is a graded measure (nDCG, MRR, MAP) rather than a share of rows."""
+        return self.metric.lower().startswith(("ndcg", "mrr", "map"))
+
+    def score(self, value: float) -> str:
+        """A score as its readers write it: "72.3 %", or "0.537" for a graded measure."""
+        return f"{value:.3f}" if self.graded else percent(value)
+
+    def named(self, slice_id: str) -> str:
+        """The name of a slice."""
+        return next((s.name for s in self.slices if s.id == slice_id), slice_id)
+
+
+def read(data: Mapping[str, Any]) -> Results:
+    """Check the published part of `data.json`; the `itera` part may be absent.
+
+    Raises:
+        DataError: A published key is missing, of the wrong type, or names an arm or slice that is not there.
+    """
+    root = Node(data)
+    experiment, itera = (
+        root.node("experiment"),
+        root.node("itera") if root.has("itera") else Node({}, "itera"),
+    )
+    for key in ("name", "question", "threshold_rule"):
+        experiment.text(key)
+    experiment.number("trials_per_arm")
+    _check_rest(root)
+    slices = tuple(Slice(s.text("id"), s.text("name"), _whole(s.optional("n"))) for s in root.nodes("slices"))
+    rule = itera.node("rule") if itera.has("rule") else Node({}, "itera.rule")
+    alpha = rule.optional("alpha")
+    return Results(
+        question=experiment.text("question"),
+        metric=experiment.text("metric"),
+        min_effect=experiment.number("threshold_pct") / 100,
+        max_slice_loss=rule.optional("max_slice_loss"),
+        confidence=level(0.05 if alpha is None else alpha),
+        n=int(experiment.number("test_set_n")),
+        arms=_arms(root, itera, {s.id for s in slices}),
+        slices=slices,
+        dev=_dev(itera),
+        head=itera.node("record").text("head", "") if itera.has("record") else "",
+        banner=itera.text("arm", ""),
+    )
+
+
+def _whole(value: float | None) -> int | None:
+    return None if value is None else int(value)
+
+
+def _check_rest(root: Node) -> None:
+    """Published keys that no chart draws; a file without them is not what it claims to be."""
+    verdict, modes = root.node("verdict"), root.node("failure_modes")
+    verdict.texts("killed")
+    verdict.text("rationale")
+    for category in modes.nodes("categories"):
+        category.text("id")
+        category.number("severity_weight")
+    modes.node("test_set_counts")
+    if root.has("severity"):
+        root.node("severity").node("test_set_weighted_accuracy")
+
+
+def _arms(root: Node, itera: Node, slice_ids: set[str]) -> tuple[Arm, ...]:
+    nodes, effects = root.nodes("arms"), root.node("effect_sizes")
+    ids = [node.text("id") for node in nodes]
+    if not ids:
+        raise DataError("data.json: arms is empty", fix="expected a baseline and at least one arm")
+    for key in effects.keys():
+        if clean(key) not in ids:
+            raise DataError(
+                f"data.json: effect_sizes.{clean(key)}: no such arm", fix=f"arms: {', '.join(ids)}"
+            )
+    flagged = [node.text("id") for node in nodes if node.flag("baseline")]
+    without = [i for i in ids if i not in map(clean, effects.keys())]
+    baseline = (flagged or without or ids)[0]
+    harmed = _harmed(itera)
+    return tuple(_arm(root, node, effects, baseline, slice_ids, harmed) for node in nodes)
+
+
+def _arm(
+    root: Node,
+    node: Node,
+    effects: Node,
+    baseline: str,
+    slice_ids: set[str],
+    harmed: dict[str, frozenset[str]],
+) -> Arm:
+    raw, arm = node.value["id"], node.text("id")
+    per_slice: dict[str, Effect] = {}
+    aggregate: Effect | None = None
+    if effects.has(raw) and arm != baseline:
+        aggregate = _effect(effects.node(raw).node("aggregate"))
+        table = effects.node(raw).node("per_slice")
+        for key in table.keys():
+            if clean(key) not in slice_ids:
+                raise DataError(f"data.json: {table.at(clean(key))}: no such slice", fix="add it to slices")
+            per_slice[clean(key)] = _effect(table.node(key))
+    shown = frozenset(s for s, e in per_slice.items() if e.high < 0)
+    trials = root.node("variance_trials")
+    root.node("test_set_per_slice").node(raw)
+    return Arm(
+        id=arm,
+        name=node.text("name"),
+        baseline=arm == baseline,
+        control=node.flag("negative_control"),
+        cost=node.optional("cost_per_1k_usd"),
+        p50=node.optional("latency_p50_ms"),
+        p95=node.optional("latency_p95_ms"),
+        score=root.node("test_set_aggregate").number(raw),
+        trials=tuple(trials.numbers(raw)),
+        effect=aggregate,
+        slices=per_slice,
+        harmed=harmed.get(arm, shown),
+    )
+
+
+def _effect(node: Node) -> Effect:
+    return Effect(node.number("delta"), node.number("ci_low"), node.number("ci_high"))
+
+
+def _harmed(itera: Node) -> dict[str, frozenset[str]]:
+    """The slices that the verdict flagged, per arm."""
+    if not itera.has("records"):
+        return {}
+    return {
+        record.text("arm"): frozenset(
+            s.text("id")
+            for s in record.nodes("slices")
+            if s.has("regression") or s.text("level") == "flagged"
+        )
+        for record in itera.nodes("records")
+    }
+
+
+def _dev(itera: Node) -> dict[str, tuple[float, ...]]:
+    if not itera.has("dev"):
+        return {}
+    trials = itera.node("dev").node("trials")
+    return {clean(arm): tuple(trials.numbers(arm)) for arm in trials.keys()}

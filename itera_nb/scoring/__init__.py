@@ -1,0 +1,1 @@
+"""Scoring: attempts, workers, the engine and its results."""

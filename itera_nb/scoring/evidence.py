@@ -1,0 +1,133 @@
+"""What the rule looks at: per-row arrays in one row order, from a results table and the rows' strata."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from itera_nb.spec import Spec
+from itera_nb.stats import missing, paired
+from itera_nb.stats.paired import Delta
+
+Floats: TypeAlias = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Scores and strata of n rows.
+
+    Attributes:
+        ids: n row ids; every array below has this order.
+        scores: Arm -> n x T scores; a failed call is 0, a missing score NaN.
+        failed: Arm -> number of failed calls (error, timeout, refusal, invalid).
+        slices: Slice id -> n-mask.
+        cluster: n labels, or None when each row stands alone.
+        weights: n severity weights, or None.
+        modes: Arm -> failure mode -> n x T indicators.
+        cost: Arm -> n row means in USD, or None when any call's cost is unknown.
+        latency: Arm -> n row means in milliseconds.
+    """
+
+    ids: tuple[str, ...]
+    scores: dict[str, Floats]
+    failed: dict[str, int]
+    slices: dict[str, NDArray[np.bool_]]
+    cluster: NDArray[Any] | None
+    weights: Floats | None
+    modes: dict[str, dict[str, Floats]]
+    cost: dict[str, Floats | None]
+    latency: dict[str, Floats]
+
+    @property
+    def graded(self) -> bool:
+        """Whether any score lies strictly between 0 and 1."""
+        return any(bool(np.any((y > 0) & (y < 1))) for y in self.scores.values())
+
+    def binary(self, arm: str, baseline: str) -> bool:
+        """Whether the row differences are -1, 0 or 1: one trial of a 0/1 score on both sides."""
+        single = self.scores[arm].shape[1] == 1 and self.scores[baseline].shape[1] == 1
+        return single and not self.graded
+
+
+def slice_masks(rows: pd.DataFrame, columns: Sequence[str]) -> dict[str, NDArray[np.bool_]]:
+    """Slice id -> n-mask for every value of every slice column, largest slice first within a column."""
+    from itera_nb.source.split import slice_id
+
+    masks: dict[str, NDArray[np.bool_]] = {}
+    for column in columns:
+        labels = rows[column].astype(str)
+        for value in labels.value_counts().index:
+            masks[slice_id(column, str(value))] = (labels == value).to_numpy(dtype=bool)
+    return masks
+
+
+def collect(results: pd.DataFrame, rows: pd.DataFrame, spec: Spec, modes: Mapping[str, float]) -> Evidence:
+    """Arrays from a results table (one line per row, arm and trial) and a table of the rows' strata.
+
+    Args:
+        results: Columns id, arm, trial, status, score, modes, cost_usd, latency_ms.
+        rows: One line per row: the id and the declared slice, cluster and severity columns.
+        spec: Names those columns.
+        modes: Registered failure modes.
+
+    Raises:
+        ValueError: If a row of `rows` is absent from an arm: a row never leaves the denominator.
+    """
+    from itera_nb.metrics.severity import severity_weights
+
+    ids = rows[spec.source.id].astype(str)
+    scores: dict[str, Floats] = {}
+    failed: dict[str, int] = {}
+    flags: dict[str, dict[str, Floats]] = {}
+    cost: dict[str, Floats | None] = {}
+    latency: dict[str, Floats] = {}
+    for arm, part in results.groupby("arm", sort=False):
+        name = str(arm)
+        wide = part.pivot_table(index="id", columns="trial", values="score", dropna=False, aggfunc="first")
+        if set(wide.index) != set(ids):
+            raise ValueError(f"arm {name} does not have every row")
+        scores[name] = wide.loc[ids].to_numpy(dtype=np.float64)
+        failed[name] = int((part["status"] != "ok").sum())
+        flags[name] = {mode: _indicator(part, mode, wide, ids) for mode in modes}
+        by_row = part.groupby("id")
+        known = bool(part["cost_usd"].notna().all())
+        cost[name] = by_row["cost_usd"].mean().loc[ids].to_numpy(dtype=np.float64) if known else None
+        latency[name] = by_row["latency_ms"].mean().loc[ids].to_numpy(dtype=np.float64)
+    source = spec.source
+    cluster = rows[source.cluster].to_numpy() if source.cluster else None
+    weights = (
+        severity_weights(rows[source.severity].tolist(), source.severity_cap) if source.severity else None
+    )
+    return Evidence(
+        tuple(ids), scores, failed, slice_masks(rows, source.slices), cluster, weights, flags, cost, latency
+    )
+
+
+def _indicator(part: pd.DataFrame, mode: str, wide: pd.DataFrame, ids: pd.Series[str]) -> Floats:
+    hit = part.assign(hit=[float(mode in found) for found in part["modes"]])
+    table = hit.pivot_table(index="id", columns="trial", values="hit", aggfunc="first")
+    return table.reindex(index=ids, columns=wide.columns).to_numpy(dtype=np.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One arm beside the baseline, with everything that several checks need."""
+
+    arm: str
+    d: Floats
+    delta: Delta
+    binary: bool
+
+
+def compare(evidence: Evidence, arm: str, baseline: str, alpha: float) -> Comparison:
+    """The paired effect of one arm, by intention to treat."""
+    one, two = (missing.intention_to_treat(evidence.scores[name]) for name in (arm, baseline))
+    d = one - two
+    binary = evidence.binary(arm, baseline)
+    delta = paired.paired_delta(d, evidence.cluster, alpha=alpha, graded=evidence.graded, binary=binary)
+    return Comparison(arm, d, delta, binary)

@@ -1,0 +1,66 @@
+"""Digests that decide whether an answer may be reused."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from itera_nb._typing import Row
+
+_BLOCK = 1 << 20
+
+
+def canonical(value: Any) -> bytes:
+    """A value's bytes, equal for equal values: sorted keys, no white space; dates, bytes and others by type and text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), default=_tagged).encode()
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of a value's canonical bytes, in hex."""
+    return hashlib.sha256(canonical(value)).hexdigest()
+
+
+def rows_digest(rows: Sequence[Row]) -> str:
+    """SHA-256 over rows in their order, in hex; empty for no rows."""
+    return _joined(canonical(dict(row)) for row in rows) if rows else ""
+
+
+def path_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes, or of a folder's relative paths and bytes, in hex.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    if path.is_dir():
+        files = sorted(p for p in path.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
+        return _joined(f"{p.relative_to(path).as_posix()} {path_digest(p)}".encode() for p in files)
+    hasher = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            hasher.update(block)
+    return hasher.hexdigest()
+
+
+def resources_digest(resources: Mapping[str, Path]) -> str:
+    """SHA-256 over resources' names and contents, in hex; empty for none."""
+    return digest({name: path_digest(path) for name, path in resources.items()}) if resources else ""
+
+
+def _joined(parts: Iterable[bytes]) -> str:
+    hasher = hashlib.sha256()
+    for part in parts:
+        hasher.update(len(part).to_bytes(8, "big") + part)
+    return hasher.hexdigest()
+
+
+def _tagged(value: Any) -> Any:
+    if isinstance(value, bytes | bytearray | memoryview):
+        return {"bytes": bytes(value).hex()}
+    if isinstance(value, set | frozenset):
+        return {"set": sorted(map(repr, value))}
+    if hasattr(value, "tolist"):  # numpy scalars and arrays
+        return value.tolist()
+    return {type(value).__qualname__: str(value)}

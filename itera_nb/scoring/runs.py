@@ -1,0 +1,200 @@
+"""Running arms on train or dev: snapshot, engine, scores, and the record of what was scored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from itera_nb.arms.manifest import Manifest, build
+from itera_nb.arms.runtime import RunnableArm
+from itera_nb.arms.snapshot import code_files, files_of, take_once
+from itera_nb.experiment import Experiment
+from itera_nb.ledger import Record, digest
+from itera_nb.scoring.attempts import AttemptLog
+from itera_nb.scoring.engine import RowGroup, run
+from itera_nb.scoring.evidence import Evidence, collect
+from itera_nb.scoring.progress import progress_bar
+from itera_nb.scoring.results import score_table
+from itera_nb.spec import ArmSpec, Spec
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Scores of some arms on one part, and the record that vouches for them."""
+
+    results: pd.DataFrame
+    record: Record
+    summary: dict[str, Any]
+
+
+def trial_seed(genesis: str, trial: int) -> int:
+    """The registered seed of one trial: the same for every arm, and not anyone's choice."""
+    return int(digest([genesis, "trial", trial])[:8], 16)
+
+
+def runnable(
+    experiment: Experiment, arms: Mapping[str, ArmSpec], root: Path | None = None
+) -> tuple[list[RunnableArm], Path]:
+    """Arms ready to run from a snapshot of their files (taken now, unless `root` is one).
+
+    Raises:
+        ArmError: If a file is missing or does not parse.
+    """
+    spec, folder = experiment.spec, experiment.folder
+    manifests = {name: build(spec, name, arm, root or folder) for name, arm in arms.items()}
+    if root is None:
+        files = files_of(manifests.values(), code_files(spec, folder))
+        root = take_once(files, experiment.path("runs", "snapshots"))
+    return [_runnable(spec, folder, root, name, arms[name], m) for name, m in manifests.items()], root
+
+
+def _runnable(
+    spec: Spec, folder: Path, root: Path, name: str, arm: ArmSpec, manifest: Manifest
+) -> RunnableArm:
+    return RunnableArm(
+        name=name,
+        spec=arm,
+        root=root,
+        digest=manifest.digest,
+        inputs=tuple(spec.source.inputs),
+        pythonpath=tuple(root / "pythonpath" / str(i) for i in range(len(spec.run.pythonpath))),
+        resources={key: (folder / path).resolve() for key, path in spec.resources.items()},
+    )
+
+
+def row_groups(experiment: Experiment, part: str) -> list[RowGroup]:
+    """The rows to score with the rows to fit on: train for dev, and for small sets each fold by the others."""
+    rows, train = experiment.rows(part), experiment.rows("train")
+    if part == "dev" and rows and rows[0].get("fold") is not None:
+        folds = sorted({row["fold"] for row in rows})
+        return [
+            RowGroup(
+                [r for r in rows if r["fold"] == fold],
+                [*train, *(r for r in rows if r["fold"] != fold)],
+                f"fold {fold}",
+            )
+            for fold in folds
+        ]
+    return [RowGroup(rows, train, part)]
+
+
+def run_part(
+    experiment: Experiment,
+    part: str,
+    arms: Mapping[str, ArmSpec],
+    *,
+    trials: int | Mapping[str, int],
+    limit: Sequence[str] | None = None,
+) -> pd.DataFrame:
+    """Run and score `arms` on train or dev rows; finished units are taken from the attempt log.
+
+    Args:
+        experiment: The experiment.
+        part: "train" or "dev".
+        arms: Name -> resolved arm.
+        trials: Planned trials, for all arms or each.
+        limit: Only these row ids (the pilot's).
+
+    Returns:
+        One line per row, arm and trial.
+
+    Raises:
+        StoppedError: Credentials, budget or an interrupt; what is finished is kept.
+    """
+    spec, genesis = experiment.spec, experiment.genesis
+    ready, root = runnable(experiment, arms)
+    groups = row_groups(experiment, part)
+    id_column = spec.source.id
+    if limit is not None:
+        groups = [RowGroup([r for r in g.rows if r[id_column] in limit], g.fit_rows, g.label) for g in groups]
+        groups = [g for g in groups if g.rows]
+    rows = [row for group in groups for row in group.rows]
+    planned = sum((trials if isinstance(trials, int) else trials[a]) * len(rows) for a in arms)
+    with AttemptLog(experiment.path("runs", "attempts.jsonl")) as log, progress_bar(part, planned) as step:
+        attempts = run(
+            ready,
+            groups,
+            id_column=id_column,
+            trials=trials,
+            log=log,
+            settings=spec.run,
+            models=spec.models,
+            seed=lambda trial: trial_seed(genesis, trial),
+            progress=step,
+            budget_usd=spec.run.budget_usd,
+        )
+    return score_table(attempts, rows, spec, root)
+
+
+def evidence_of(
+    experiment: Experiment, results: pd.DataFrame, part: str, modes: Mapping[str, float]
+) -> Evidence:
+    """The arrays that the rule and the diagnosis look at, for one part."""
+    import pandas as pd
+
+    spec = experiment.spec
+    strata = {spec.source.id, *spec.source.slices, spec.source.cluster, spec.source.severity} - {None}
+    rows = pd.DataFrame([{c: row[c] for c in strata if c} for row in experiment.rows(part)])
+    return collect(results, rows, spec, modes)
+
+
+def record_scores(
+    experiment: Experiment,
+    results: pd.DataFrame,
+    part: str,
+    evidence: Evidence,
+    *,
+    iteration: str | None = None,
+) -> Scored:
+    """Keep a results table under `runs/` and append the `scored` record that vouches for it."""
+    from itera_nb.arms.lock import values
+
+    file = f"runs/{part}.parquet" if iteration is None else f"runs/{part}-{iteration}.parquet"
+    sha256 = experiment.write_frame(file, results)
+    summary = summarise(results, evidence)
+    body = {
+        "rows": part,
+        "iteration": iteration,
+        "file": file,
+        "sha256": sha256,
+        "fingerprint": digest(values(experiment, ("source", "metric", "run", "models", "resources", "code"))),
+        **summary,
+    }
+    return Scored(results, experiment.record("scored", body), summary)
+
+
+def summarise(results: pd.DataFrame, evidence: Evidence) -> dict[str, Any]:
+    """Per arm: mean (fraction), trial means, re-run sd, statuses, cost per 1,000 rows (USD), p95 (ms)."""
+    from itera_nb.stats.missing import intention_to_treat
+
+    arms: dict[str, Any] = {}
+    for name, part in results.groupby("arm", sort=False):
+        arm = str(name)
+        scores = evidence.scores[arm]
+        per_trial = np.nan_to_num(scores).mean(axis=0)
+        cost = evidence.cost[arm]
+        arms[arm] = {
+            "mean": float(intention_to_treat(scores).mean()),
+            "trials": [float(x) for x in per_trial],
+            "sd": float(per_trial.std(ddof=1)) if per_trial.size > 1 else 0.0,
+            "statuses": {str(k): int(v) for k, v in part["status"].value_counts().items()},
+            "unscored": int(part["score"].isna().sum()),
+            "cost_per_1k_usd": None if cost is None else 1000 * float(cost.mean()),
+            "cost_usd": None if cost is None else float(part["cost_usd"].sum()),
+            "latency_p50_ms": _quantile(part["latency_ms"], 0.5),
+            "latency_p95_ms": _quantile(part["latency_ms"], 0.95),
+            "amortised": bool(part["amortised"].any()),
+        }
+    return {"n": len(evidence.ids), "arms": arms}
+
+
+def _quantile(values: pd.Series[float], q: float) -> float | None:
+    known = values.dropna()
+    return None if known.empty else float(known.quantile(q))

@@ -1,0 +1,249 @@
+"""Worker processes: user code runs here, is killed at its deadline and never takes the run down with it."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from pebble import ProcessExpired, ProcessPool
+
+from itera_nb._typing import JSON
+from itera_nb.exceptions import ArmError, StoppedError
+
+from . import child
+from .child import Answer, Failure, Item, Setup, Started
+from .spawn import WorkerContext
+
+CHUNK = 64
+FIT_TIMEOUT_S = 3600.0
+GRACE_S = 1.0
+TAIL_BYTES = 2000
+T = TypeVar("T")
+
+
+@functools.cache
+def isolated_path() -> tuple[str, ...]:
+    """`sys.path` of an isolated interpreter: what is installed, not the caller's folder or PYTHONPATH."""
+    command = [sys.executable, "-I", "-c", "import json, sys; print(json.dumps(sys.path))"]
+    found = subprocess.run(command, capture_output=True, check=True, text=True)  # noqa: S603 - our own interpreter
+    return tuple(json.loads(found.stdout))
+
+
+class Worker:
+    """One target in one process, started again (and fitted again) after it was killed or died.
+
+    Args:
+        root: Folder that holds the target's files.
+        target: `path/file.py:Symbol`.
+        pythonpath: Folders of production code.
+        options: Further fields of `child.Setup`.
+    """
+
+    def __init__(self, root: Path, target: str, pythonpath: Sequence[Path] = (), **options: Any) -> None:
+        self._scratch = Path(tempfile.mkdtemp(prefix="itera-"))
+        path = (*map(str, pythonpath), *isolated_path())
+        self.setup = Setup(root, target, path, self._scratch, **options)
+        self._pool = ProcessPool(max_workers=1, context=WorkerContext())
+        self._started: Started | None = None
+
+    def start(self) -> Started:
+        """Load and fit, if that has not happened since the last restart.
+
+        Raises:
+            ArmError: The target cannot be loaded, made or fitted.
+        """
+        if self._started is None:
+            outcome = self._send(child.start, self.setup, timeout_s=FIT_TIMEOUT_S)
+            failure = outcome if isinstance(outcome, Failure) else outcome.failure
+            if failure is not None:
+                # Even here a message may quote a row (fit sees rows), so that quiet keeps to the type.
+                said = ": ".join(filter(None, (failure.error_type, failure.error)))
+                raise ArmError(
+                    f"{self.setup.target} cannot be loaded and fitted: {said}",
+                    fix=f"repair {self.setup.target.partition(':')[0]} and run the same command again",
+                )
+            assert isinstance(outcome, Started)
+            self._started = outcome
+        return self._started
+
+    def run(self, items: Sequence[Item], timeout_s: float) -> list[Answer] | Failure:
+        """Answers of a chunk, or why it has none (raised, late, wrong length, process died)."""
+        self.start()
+        return self._send(child.run, list(items), timeout_s=timeout_s)
+
+    def constant(self, name: str) -> JSON:
+        """A module-level constant of the target's module, null if there is none."""
+        self.start()
+        found = self._send(child.constant, name, timeout_s=self.setup.timeout_s)
+        if isinstance(found, Failure):
+            raise ArmError(f"{self.setup.target}: {name} cannot be read ({found.error_type})")
+        return found
+
+    def close(self) -> None:
+        """End the process at once, whatever it is doing."""
+        self._pool.stop()
+        self._pool.join()
+        self._end_group()
+        shutil.rmtree(self._scratch, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    def _send(self, function: Callable[..., T], argument: Any, *, timeout_s: float) -> T | Failure:
+        try:
+            # A stopped pool refuses work with RuntimeError; a running task ends with CancelledError.
+            future = self._pool.schedule(function, args=[argument], timeout=timeout_s)
+        except RuntimeError:
+            raise StoppedError("the run was stopped") from None
+        try:
+            result: T = future.result()
+        except CancelledError:
+            raise StoppedError("the run was stopped") from None
+        except TimeoutError:
+            return self._lost(Failure("Timeout", f"no answer within {timeout_s:g} s"))
+        except ProcessExpired as error:
+            return self._lost(Failure("Crash", f"the process ended with code {error.exitcode}"))
+        return result
+
+    def _lost(self, failure: Failure) -> Failure:
+        """Clear up after a process that is gone, with the end of what it printed."""
+        self._end_group()
+        if self.setup.quiet:
+            return failure
+        tail = _tail(self._scratch / "output")
+        return Failure(failure.error_type, f"{failure.error}\n{tail}".strip())
+
+    def _end_group(self) -> None:
+        """Kill what the worker itself had started."""
+        if self._started is not None and hasattr(os, "killpg"):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._started.pid, signal.SIGKILL)
+        self._started = None
+
+
+def answers(
+    worker: Worker,
+    items: Sequence[Item],
+    *,
+    timeout_s: float,
+    batch_size: int | None = None,
+    gate: Callable[[int], None] = lambda _: None,
+) -> Iterator[tuple[int, Answer]]:
+    """Answer items one process task at a time; yields (index, answer) as they come, each index once.
+
+    A plain function gets one row a task, so that no finished row is ever computed twice. `predict` and async
+    functions get chunks of `batch_size` (64); a chunk that fails, is late or loses the process is halved until the
+    single row that did it is found.
+
+    Args:
+        worker: Where to run.
+        items: Positional arguments of each call.
+        timeout_s: Seconds that one item may take.
+        batch_size: Items a chunk.
+        gate: Called with the number of items before each task; may raise to stop.
+
+    Raises:
+        ArmError: The target cannot be loaded or fitted.
+    """
+    mode = worker.start().mode
+    size = 1 if mode == "rows" and not worker.setup.call else batch_size or CHUNK
+    # The first row goes alone: its pace bounds the deadline of the chunks that follow.
+    first = size if mode == "async" else 1
+    edges = [0, *range(first, len(items), size), len(items)]
+    ranges = deque((a, b) for a, b in zip(edges, edges[1:], strict=False) if a < b)
+    pace = timeout_s
+    while ranges:
+        low, high = ranges.popleft()
+        gate(high - low)
+        limit = _deadline(worker, high - low, timeout_s, pace)
+        outcome = worker.run(items[low:high], limit)
+        if isinstance(outcome, Failure) and high - low > 1:
+            middle = (low + high) // 2
+            ranges.extendleft([(middle, high), (low, middle)])
+        elif isinstance(outcome, Failure):
+            yield low, _single(outcome, timeout_s)
+        else:
+            slowest = max((a.latency_ms or 0.0) for a in outcome) / 1000
+            pace = slowest if pace == timeout_s else max(pace, slowest)
+            yield from zip(range(low, high), outcome, strict=True)
+
+
+def call_each(
+    root: Path,
+    target: str,
+    items: Sequence[Item],
+    *,
+    pythonpath: Sequence[Path] = (),
+    quiet: bool = False,
+    timeout_s: float = 60.0,
+) -> list[Answer]:
+    """Call a user's function (a scorer, a failure mode) on every item in a worker process.
+
+    Args:
+        root: Folder that holds the function's file.
+        target: `path/file.py:function`.
+        items: Positional arguments of each call.
+        pythonpath: Folders of production code.
+        quiet: Whether output is discarded and errors are reduced to their type.
+        timeout_s: Seconds that one call may take.
+
+    Returns:
+        One answer an item, in order; null is a proper output here.
+
+    Raises:
+        ArmError: The function cannot be loaded.
+    """
+    if not items:
+        return []
+    with Worker(root, target, pythonpath, quiet=quiet, call=True, timeout_s=timeout_s) as worker:
+        return [answer for _, answer in sorted(answers(worker, items, timeout_s=timeout_s), key=lambda x: x[0])]
+
+
+def module_constant(root: Path, target: str, name: str, *, pythonpath: Sequence[Path] = ()) -> JSON:
+    """A constant of the module that holds `target`, read in a worker process; null if there is none.
+
+    Raises:
+        ArmError: The module cannot be loaded.
+    """
+    with Worker(root, target, pythonpath, call=True) as worker:
+        return worker.constant(name)
+
+
+def _deadline(worker: Worker, count: int, timeout_s: float, pace: float) -> float:
+    """Seconds that a chunk may take. Too short costs time, never a row: a late chunk is halved down to single rows."""
+    if worker.start().mode == "async":
+        return timeout_s * math.ceil(count / worker.setup.concurrency) + GRACE_S
+    return min(count * timeout_s, timeout_s + 10 * count * pace)
+
+
+def _single(failure: Failure, timeout_s: float) -> Answer:
+    if failure.error_type == "Timeout":
+        return Answer(
+            "timeout", error_type="Timeout", error=failure.error, latency_ms=1000 * timeout_s
+        )
+    status: Any = "invalid" if failure.error_type == "WrongLength" else "error"
+    return Answer(status, error_type=failure.error_type, error=failure.error)
+
+
+def _tail(path: Path) -> str:
+    try:
+        return path.read_bytes()[-TAIL_BYTES:].decode(errors="replace")
+    except FileNotFoundError:
+        return ""

@@ -1,0 +1,23 @@
+"""The names of slices, used everywhere: ``domain=tweets``. Several slice columns give overlapping slices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def text_of(value: Any) -> str:
+    """A cell as the text by which slices, strata, classes and clusters compare; empty for a missing value."""
+    if value is None:
+        return ""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def slice_id(column: str, value: Any) -> str:
+    """The identifier of one slice, for example ``tier=pro``."""
+    return f"{column}={text_of(value)}"
+
+
+def slices_of(row: Mapping[str, Any], columns: Sequence[str]) -> tuple[str, ...]:
+    """The slices that a row belongs to: one for each slice column."""
+    return tuple(slice_id(column, row.get(column)) for column in columns)

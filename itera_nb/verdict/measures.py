@@ -1,0 +1,181 @@
+"""The measures of a verdict record that do not decide alone: each a pure function of the evidence."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from itera_nb.scoring.evidence import Evidence, Floats
+from itera_nb.spec import Spec
+from itera_nb.stats import cost as cost_stats
+from itera_nb.stats import decision, missing, modes, noise, overfit, paired, power, severity, slices, table
+from itera_nb.stats.paired import Delta
+from itera_nb.verdict.record import (
+    AppendixRecord,
+    CostRecord,
+    LatencyRecord,
+    MissingRecord,
+    ModeRecord,
+    NoiseRecord,
+    OverfitRecord,
+    SeverityRecord,
+    SliceRecord,
+)
+
+
+def slice_record(result: slices.SliceResult) -> SliceRecord:
+    """One judged slice."""
+    delta = result.delta
+    return SliceRecord(
+        result.name,
+        delta.n,
+        delta.estimate,
+        delta.low,
+        delta.high,
+        result.shrunken,
+        result.p_harm,
+        result.level,
+        result.wording,
+    )
+
+
+def mode_record(result: modes.ModeResult, weight: float, trials: int) -> ModeRecord:
+    """One failure mode; counts are means over the trials."""
+    delta = result.delta
+    return ModeRecord(
+        result.name,
+        weight,
+        result.base_count / trials,
+        result.arm_count / trials,
+        delta.estimate,
+        delta.low,
+        delta.high,
+        result.p_above,
+        result.level,
+    )
+
+
+def severity_record(spec: Spec, evidence: Evidence, d: Floats, alpha: float) -> SeverityRecord | None:
+    """The severity-weighted effect, or None where no severity is declared."""
+    if evidence.weights is None or spec.source.severity is None:
+        return None
+    weighted = severity.weighted_delta(d, evidence.weights, evidence.cluster, alpha=alpha)
+    apart = severity.disagreement(d, evidence.weights, evidence.cluster, alpha=alpha)
+    if apart.declared:
+        note = "weighted and unweighted effects contradict each other"
+    elif weighted.estimate * float(d.mean()) < 0:
+        note = "signs differ, but the difference is within noise"
+    else:
+        note = "same direction"
+    if weighted.few_rows:
+        note += "; the weighted result rests on few rows: it may veto, not carry a claim"
+    return SeverityRecord(
+        spec.source.severity,
+        weighted.estimate,
+        weighted.low,
+        weighted.high,
+        weighted.n_eff,
+        weighted.largest_share,
+        weighted.few_rows,
+        weighted.vetoes,
+        apart.declared,
+        note,
+    )
+
+
+def missing_record(
+    evidence: Evidence, arm: str, base: str, gaps: missing.MissingReport, rule: decision.Rule, binary: bool
+) -> MissingRecord:
+    """Failed calls, missing scores, the bounds, and how many missing scores a pass tolerates as failures."""
+    scores = evidence.scores[arm]
+    unscored = int(np.isnan(scores).sum())
+    tolerated = None
+    if unscored:
+
+        def passes(d: Floats) -> bool:
+            delta = paired.paired_delta(
+                d, evidence.cluster, alpha=rule.alpha, graded=evidence.graded, binary=binary
+            )
+            return bool(rule.passes(delta.estimate, delta.low))
+
+        tolerated = missing.tipping_point(scores, evidence.scores[base], passes).tolerated
+    return MissingRecord(
+        evidence.failed[arm],
+        unscored,
+        gaps.worst.estimate,
+        gaps.best.estimate,
+        gaps.worst_must_pass,
+        tolerated,
+    )
+
+
+def overfit_record(delta: Delta, dev: Delta | None) -> OverfitRecord | None:
+    """Dev against test; None where the arm has no dev effect."""
+    if dev is None:
+        return None
+    gap = overfit.dev_test_gap(dev, delta)
+    note = {
+        "none": "dev and test agree within their noise",
+        "alarm": "dev looks better than test: some of the dev gain was tuning",
+        "strong": "dev looks much better than test: most of the dev gain may have been tuning",
+    }[gap.alarm]
+    return OverfitRecord(dev.estimate, dev.low, dev.high, gap.gap, gap.z, gap.alarm, note)
+
+
+def noise_record(evidence: Evidence, arm: str, base: str, delta: Delta) -> NoiseRecord:
+    """Re-run noise of the effect; `floor` is that of the baseline against itself."""
+    one, two = evidence.scores[arm], evidence.scores[base]
+    if one.shape[1] < 2 or two.shape[1] < 2:
+        return NoiseRecord(0.0, 0.0, 0.0, False, None)
+    both, alone = noise.rerun_noise(one, two), noise.rerun_noise(two, two)
+    drift = None if both.deterministic or np.isnan(one).any() else noise.trial_drift(one).p
+    return NoiseRecord(alone.se, both.se, both.share(delta), both.deterministic, drift)
+
+
+def cost_record(evidence: Evidence, arm: str, base: str, rng: np.random.Generator) -> CostRecord:
+    """Cost against the baseline; unknown prices stay unknown."""
+    one, two = evidence.cost[arm], evidence.cost[base]
+    if one is None or two is None:
+        return CostRecord(None, None, None, None, "the price of at least one call is unknown")
+    found = cost_stats.mean_difference(one - two, rng, evidence.cluster)
+    relative = None if two.mean() == 0 else float(one.mean() / two.mean() - 1)
+    if one.mean() == two.mean() == 0:
+        relative = 0.0
+    note = "the baseline costs nothing, so there is no relative change" if relative is None else None
+    return CostRecord(1000 * found.estimate, 1000 * found.low, 1000 * found.high, relative, note)
+
+
+def latency_record(evidence: Evidence, arm: str, base: str, rng: np.random.Generator) -> LatencyRecord:
+    """p95 latency against the baseline."""
+    one, two = evidence.latency[arm], evidence.latency[base]
+    if np.isnan(one).any() or np.isnan(two).any():
+        return LatencyRecord(None, None, None)
+    found = cost_stats.quantile_difference(one, two, rng, evidence.cluster)
+    return LatencyRecord(found.estimate, found.low, found.high)
+
+
+def rows_needed(spec: Spec, d: Floats, rule: decision.Rule) -> int | None:
+    """Test rows for 80 % power at the registered expected effect and the row variance seen here."""
+    expected = spec.expected_effect
+    if rule.goal != "better" or expected <= rule.null:
+        return None
+    variance = float(d.var(ddof=1)) if d.size > 1 else 0.0
+    if variance == 0:
+        return None
+    return power.closed_form_rows(expected, variance, null=rule.null, alpha=rule.alpha / len(spec.candidates))
+
+
+def warnings(evidence: Evidence, base: str, delta: Delta, d: Floats) -> list[str]:
+    """Cautions about the data behind the interval, in words."""
+    rate = float(missing.intention_to_treat(evidence.scores[base]).mean())
+    notes = decision.cautions(delta, baseline_rate=rate, graded=evidence.graded, worst=float(d.min()))
+    return [note.text for note in notes]
+
+
+def appendix(evidence: Evidence, arm: str, base: str, alpha: float) -> AppendixRecord:
+    """McNemar mid-p, Newcombe and Tango for one trial of a 0/1 score; empty otherwise."""
+    if not evidence.binary(arm, base):
+        return AppendixRecord()
+    one, two = (missing.intention_to_treat(evidence.scores[name]) for name in (arm, base))
+    counts = table.PairedTable.from_scores(one, two)
+    newcombe, tango = table.newcombe_interval(counts, alpha), table.tango_interval(counts, alpha)
+    return AppendixRecord(table.mcnemar_midp(counts), [newcombe.low, newcombe.high], [tango.low, tango.high])

@@ -1,0 +1,334 @@
+"""The registered rule on sealed evidence: one `ArmRecord` an arm, and the banner over all of them.
+
+Order: the aggregate decides first; slices, the worst failure mode, severity, missing scores and guardrails
+can only take a pass away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from itera_nb.scoring.evidence import Comparison, Evidence, compare
+from itera_nb.spec import Spec
+from itera_nb.stats import decision, missing, modes, multiplicity, noise, slices
+from itera_nb.stats.paired import Delta
+from itera_nb.verdict import measures
+from itera_nb.verdict.record import (
+    ArmRecord,
+    CostRecord,
+    EffectRecord,
+    LatencyRecord,
+    LiteralRecord,
+    SeverityRecord,
+    Verdict,
+)
+
+ORDER = {"ship": 0, "scope": 1, "inconclusive": 2, "kill": 3}
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What the rule makes of one arm so far; a later check may take a pass away, never give one."""
+
+    outcome: str
+    reason: str
+    sentence: str
+
+    def unless(self, stopped: bool, outcome: str, reason: str, sentence: str) -> Standing:
+        """This standing, or the given one if it passed and the check stops it."""
+        if stopped and self.outcome in {"ship", "scope"}:
+            return Standing(outcome, reason, sentence)
+        return self
+
+
+def evaluate(
+    spec: Spec,
+    evidence: Evidence,
+    weights: Mapping[str, float],
+    dev: Mapping[str, Delta],
+    rng: np.random.Generator,
+) -> Verdict:
+    """Apply the registered rule to every candidate in the evidence.
+
+    Args:
+        spec: The locked experiment.
+        evidence: Sealed scores of the baseline, the locked candidates and the negative controls.
+        weights: Failure mode -> severity weight.
+        dev: Candidate -> its effect on dev, for the overfit contrast.
+        rng: Source of the bootstrap intervals of cost and latency.
+    """
+    alpha = decision.look_alpha(spec.rule.extension == "once")
+    candidates = [arm for arm in spec.candidates if arm in evidence.scores]
+    compared = {arm: compare(evidence, arm, spec.baseline, alpha) for arm in candidates}
+    rule = registered_rule(spec, float(missing.intention_to_treat(evidence.scores[spec.baseline]).mean()))
+    adjusted = multiplicity.holm([c.delta for c in compared.values()], rule)
+    records = [
+        _arm_record(spec, evidence, compared[arm], rule, weights, holm, dev.get(arm), rng)
+        for arm, holm in zip(candidates, adjusted, strict=True)
+    ]
+    chosen, because = _choose(evidence, records, alpha)
+    best = min(records, key=lambda r: ORDER[r.outcome])
+    return Verdict(
+        outcome=chosen.outcome if chosen else best.outcome,
+        arm=chosen.arm if chosen else (best.arm if len(records) == 1 else None),
+        chosen_because=because,
+        records=records,
+        controls=[
+            _control(spec, evidence, arm, alpha, rule) for arm in spec.controls if arm in evidence.scores
+        ],
+        arms={arm: _summary(evidence, arm) for arm in evidence.scores},
+    )
+
+
+def registered_rule(spec: Spec, baseline: float) -> decision.Rule:
+    """The rule as numbers; a relative `min_effect` is resolved with the baseline's value (fraction)."""
+    return decision.Rule(
+        min_effect=spec.rule.min_effect.absolute(baseline),
+        alpha=decision.look_alpha(spec.rule.extension == "once"),
+        proof=spec.rule.proof,
+        goal=spec.rule.goal,
+        margin=spec.rule.margin or 0.0,
+    )
+
+
+def _arm_record(
+    spec: Spec,
+    evidence: Evidence,
+    compared: Comparison,
+    rule: decision.Rule,
+    weights: Mapping[str, float],
+    holm: multiplicity.HolmResult,
+    dev: Delta | None,
+    rng: np.random.Generator,
+) -> ArmRecord:
+    arm, base, d, delta = compared.arm, spec.baseline, compared.d, compared.delta
+    alpha, cluster = rule.alpha, evidence.cluster
+    parts = slices.slice_deltas(
+        d, evidence.slices, cluster, alpha=alpha, graded=evidence.graded, binary=compared.binary
+    )
+    judged = slices.judge_slices(parts, margin=spec.rule.max_slice_loss, rule=spec.rule.slice_rule)
+    top = max(weights, key=lambda m: weights[m]) if weights else None
+    shifts = modes.mode_shifts(
+        {m: (evidence.modes[arm][m], evidence.modes[base][m]) for m in weights},
+        top=top,
+        margin=spec.rule.max_worst_mode_increase,
+        cluster=cluster,
+        alpha=alpha,
+    )
+    literal = _literal(spec, evidence, compared, parts, shifts, top, rule)
+    cost = measures.cost_record(evidence, arm, base, rng)
+    latency = measures.latency_record(evidence, arm, base, rng)
+    decided = decision.decide(
+        delta,
+        rule,
+        reason_to_ship=_reason_to_ship(spec, cost),
+        holm_rejected=holm.rejected,
+        literal=literal,
+    )
+    outcome = "ship" if decided.outcome == "pass" else decided.outcome
+    standing = Standing(outcome, decided.reason, decided.sentence)
+    scope = slices.scope(
+        d,
+        evidence.slices,
+        judged,
+        rule,
+        cluster,
+        graded=evidence.graded,
+        binary=compared.binary,
+        reason_to_ship=_reason_to_ship(spec, cost),
+    )
+    if rule.proof != "literal":
+        standing = _with_slices(standing, scope)
+    weighted = measures.severity_record(spec, evidence, d, alpha)
+    gaps = missing.bounds(
+        evidence.scores[arm],
+        evidence.scores[base],
+        cluster,
+        alpha=alpha,
+        graded=evidence.graded,
+        binary=compared.binary,
+    )
+    standing = _with_vetoes(standing, shifts, top, weighted, gaps, rule, spec, cost, latency)
+    scoped = standing.outcome == "scope" and scope.delta is not None
+    return ArmRecord(
+        arm=arm,
+        outcome=standing.outcome,
+        reason=standing.reason,
+        sentence=standing.sentence,
+        tau=rule.min_effect,
+        alpha=alpha,
+        n=delta.n,
+        clusters=delta.clusters,
+        trials=evidence.scores[arm].shape[1],
+        b=int((d > 0).sum()) if compared.binary else None,
+        c=int((d < 0).sum()) if compared.binary else None,
+        estimate=delta.estimate,
+        low=delta.low,
+        high=delta.high,
+        df=delta.df,
+        holm_p=holm.adjusted,
+        scope=list(scope.slices) if scoped else [],
+        scope_effect=EffectRecord(scope.delta.estimate, scope.delta.low, scope.delta.high)
+        if scoped and scope.delta
+        else None,
+        slices=[measures.slice_record(s) for s in judged],
+        failure_modes=[
+            measures.mode_record(s, weights[s.name], evidence.scores[arm].shape[1]) for s in shifts
+        ],
+        severity=weighted,
+        missing=measures.missing_record(evidence, arm, spec.baseline, gaps, rule, compared.binary),
+        overfit=measures.overfit_record(delta, dev),
+        noise=measures.noise_record(evidence, arm, base, delta),
+        cost=cost,
+        latency=latency,
+        n_needed=measures.rows_needed(spec, compared.d, rule),
+        power_expected=None,
+        literal=LiteralRecord("ship" if literal.passed else "kill", list(literal.reasons)),
+        warnings=measures.warnings(evidence, base, delta, d),
+        appendix=measures.appendix(evidence, arm, base, rule.alpha),
+    )
+
+
+def _with_slices(standing: Standing, scope: slices.Scope) -> Standing:
+    if standing.outcome != "ship" or scope.outcome == "ship":
+        return standing
+    names = ", ".join(scope.flagged)
+    if scope.outcome == "scope" and scope.delta is not None:
+        text = f"{decision.effect_text(scope.delta)} on the other slices; {names} may lose more than allowed."
+        return Standing("scope", "slice_flagged", text)
+    text = f"{standing.sentence} But {names} may lose more than allowed, and the rest alone shows no gain."
+    return Standing("inconclusive", "slice_flagged", text)
+
+
+def _with_vetoes(
+    standing: Standing,
+    shifts: tuple[modes.ModeResult, ...],
+    top: str | None,
+    weighted: SeverityRecord | None,
+    gaps: missing.MissingReport,
+    rule: decision.Rule,
+    spec: Spec,
+    cost: CostRecord,
+    latency: LatencyRecord,
+) -> Standing:
+    worse = any(s.name == top and s.level == "flagged" for s in shifts)
+    standing = standing.unless(
+        worse,
+        "inconclusive",
+        "worst_mode_flagged",
+        f"A gain, but {top} (the worst failure mode) may have risen.",
+    )
+    vetoed = weighted is not None and weighted.vetoes
+    standing = standing.unless(
+        vetoed, "kill", "severity_veto", "More rows right, but weighted by severity the arm is shown to lose."
+    )
+    lost = gaps.worst_must_pass and not bool(rule.passes(gaps.worst.estimate, gaps.worst.low))
+    standing = standing.unless(
+        lost, "inconclusive", "missing_scores", "A gain, but not if the missing scores are all failures."
+    )
+    limit = spec.rule.max_cost_increase
+    standing = standing.unless(
+        limit is not None and (cost.relative is None or cost.relative > limit),
+        "inconclusive" if cost.relative is None else "kill",
+        "cost_guardrail",
+        "Cost is unknown, so the cost guardrail cannot be checked."
+        if cost.relative is None
+        else f"Cost rises by {cost.relative:.0%}, above the registered limit.",
+    )
+    slowest = spec.rule.max_latency_p95_increase_ms
+    slower = slowest is not None and (latency.delta_p95_ms is None or latency.delta_p95_ms > slowest)
+    return standing.unless(
+        slower, "kill", "latency_guardrail", "The p95 latency rises above the registered limit."
+    )
+
+
+def _reason_to_ship(spec: Spec, cost: CostRecord) -> bool | None:
+    if spec.rule.goal != "no_worse":
+        return None
+    if spec.rule.min_saving is None or cost.relative is None:
+        return None
+    return -cost.relative >= spec.rule.min_saving
+
+
+def _literal(
+    spec: Spec,
+    evidence: Evidence,
+    compared: Comparison,
+    parts: Mapping[str, Delta],
+    shifts: tuple[modes.ModeResult, ...],
+    top: str | None,
+    rule: decision.Rule,
+) -> decision.LiteralRule:
+    scores = missing.intention_to_treat(evidence.scores[spec.baseline])
+    repeats = evidence.scores[spec.baseline]
+    worst = next((s for s in shifts if s.name == top), None)
+    return decision.literal_rule(
+        compared.delta,
+        min_effect=rule.min_effect,
+        repeat_sd=noise.repeat_sd(repeats) if repeats.shape[1] > 1 and scores.size else 0.0,
+        slices=parts,
+        floor=spec.rule.max_slice_loss,
+        top_arm=worst.arm_count if worst else 0,
+        top_base=worst.base_count if worst else 0,
+    )
+
+
+def _choose(evidence: Evidence, records: Sequence[ArmRecord], alpha: float) -> tuple[ArmRecord | None, str]:
+    """The arm of the banner: better if that is shown, else the cheaper one.
+
+    The larger of several passing estimates is not a reason: it is biased upward.
+    """
+    best = min((ORDER[r.outcome] for r in records), default=3)
+    passing = [r for r in records if ORDER[r.outcome] == best and r.outcome in {"ship", "scope"}]
+    if len(passing) < 2:
+        return (passing[0] if passing else None), ""
+    for one in passing:
+        others = [compare(evidence, one.arm, other.arm, alpha) for other in passing if other is not one]
+        if all(c.delta.low > 0 for c in others):
+            return one, "shown to be better than the other arms that pass"
+    known = [r for r in passing if evidence.cost[r.arm] is not None]
+    if len(known) == len(passing):
+        prices = {r.arm: float(np.mean(evidence.cost[r.arm])) for r in passing}  # type: ignore[arg-type]
+        if len(set(prices.values())) > 1:
+            return min(
+                passing, key=lambda r: prices[r.arm]
+            ), "the cheaper one; no difference between them is shown"
+    fastest = min(passing, key=lambda r: float(np.median(evidence.latency[r.arm])))
+    return fastest, "the faster one; no difference in score or price between them is shown"
+
+
+def _control(spec: Spec, evidence: Evidence, arm: str, alpha: float, rule: decision.Rule) -> dict[str, Any]:
+    """A negative control: equivalence to the baseline, not the absence of a significant difference."""
+    compared = compare(evidence, arm, spec.baseline, alpha)
+    equal = multiplicity.equivalence(compared.delta, rule.min_effect)
+    delta = compared.delta
+    return {
+        "arm": arm,
+        "estimate": delta.estimate,
+        "low": delta.low,
+        "high": delta.high,
+        "equivalent": equal.shown,
+        "differs": delta.low > 0 or delta.high < 0,
+    }
+
+
+def _summary(evidence: Evidence, arm: str) -> dict[str, Any]:
+    """Descriptive figures of one arm: scores are fractions by intention to treat, cost USD per 1,000 rows."""
+    scores = evidence.scores[arm]
+    rows = missing.intention_to_treat(scores)
+    cost = evidence.cost[arm]
+    weighted = None if evidence.weights is None else float(np.average(rows, weights=evidence.weights))
+    return {
+        "mean": float(rows.mean()),
+        "trials": [float(np.nan_to_num(scores[:, t]).mean()) for t in range(scores.shape[1])],
+        "per_slice": {name: float(rows[mask].mean()) for name, mask in evidence.slices.items()},
+        "weighted": weighted,
+        "modes": {m: float(np.nansum(x) / x.shape[1]) for m, x in evidence.modes[arm].items()},
+        "cost_per_1k_usd": None if cost is None else 1000 * float(cost.mean()),
+        "latency_p50_ms": float(np.median(evidence.latency[arm])),
+        "latency_p95_ms": float(np.quantile(evidence.latency[arm], 0.95)),
+    }
