@@ -81,15 +81,17 @@ class Refusal(IteraError):  # noqa: N818 - the field's word; it is an answer, no
         what: One sentence: what is refused.
         why: One sentence: what would go wrong.
         instead: One or more lines, each a command or an act that goes on.
+        asks: Whether a recorded reason would let it pass.
     """
 
     exit_code = 3
 
-    def __init__(self, safeguard: str, what: str, *, why: str, instead: str) -> None:
+    def __init__(self, safeguard: str, what: str, *, why: str, instead: str, asks: bool = False) -> None:
         super().__init__(what, fix=instead)
         self.safeguard = safeguard
         self.why = why
         self.instead = instead
+        self.asks = asks
         self.record: int | None = None
 
     def __str__(self) -> str:

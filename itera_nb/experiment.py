@@ -121,6 +121,18 @@ class Experiment:
         refusal.record = self._append(self.genesis, "attempt_refused", body).seq
         raise refusal
 
+    def ask(self, safeguard: str, question: str, why: str) -> None:
+        """Refuse until a person has answered this safeguard's question with a reason.
+
+        Raises:
+            Refusal: With the command that accepts.
+        """
+        if self.state.answer(safeguard) is None:
+            instead = (
+                f'accept it with a reason, which the conclusion prints: itera run --accept {safeguard}="why"'
+            )
+            self.refuse(Refusal(safeguard, question, why=why, instead=instead, asks=True))
+
     def _begin(self) -> None:
         from itera_nb.seal import custody
 
@@ -242,19 +254,6 @@ class Experiment:
             raise RecordError(f"{name} is not the file that was recorded", fix="put the original file back")
         return pd.read_parquet(io.BytesIO(data))
 
-    def rows(self, part: str) -> list[dict[str, Any]]:
-        """The train or dev rows as plain Python values, in file order."""
-        if part not in {"train", "dev"}:
-            raise Refusal(
-                "SG01",
-                f"rows of {part!r} cannot be read.",
-                why="only train and dev rows may be seen before the verdict.",
-                instead="read train: exp.train.head()",
-            )
-        import pyarrow.parquet as pq
-
-        return list(pq.read_table(self.path("data", f"{part}.parquet")).to_pylist())
-
     def isolated(self, module: str, *arguments: str, progress: Callable[[str], None] | None = None) -> Any:
         """Run `python -I -m module folder arguments` and return the JSON value it prints.
 
@@ -313,7 +312,7 @@ def answer_as_json(work: Callable[[], Any]) -> int:
     try:
         reply: dict[str, Any] = {"value": work()}
     except Refusal as refusal:
-        fields = {k: getattr(refusal, k) for k in ("safeguard", "what", "why", "instead")}
+        fields = {k: getattr(refusal, k) for k in ("safeguard", "what", "why", "instead", "asks")}
         reply = {"refusal": fields, "record": refusal.record}
     except IteraError as error:
         kind = "RecordError" if isinstance(error, RecordError) else "IteraError"

@@ -6,16 +6,16 @@ and `check` answers with the `Refusal` that a notebook, the command line and the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 from itera_nb.exceptions import Refusal
 from itera_nb.ledger import Record
 
 MAX_ITERATIONS = 3
 MAX_SPRINTS = 3
+VOIDED = {"baseline_measured", "pilot_passed", "scored"}
 
 SAFEGUARDS: dict[str, str] = {
     "SG01": "the test set is not read before the verdict",
@@ -66,8 +66,14 @@ class State:
         return tuple(r for r in self.records if r.type == type_)
 
     def last(self, type_: str) -> Record | None:
-        """The latest record of one type."""
-        return next((r for r in reversed(self.records) if r.type == type_), None)
+        """The latest record of one type that still counts: an amendment voids what ran before it."""
+        since = self.amended_at if type_ in VOIDED else 0
+        return next((r for r in reversed(self.records) if r.type == type_ and r.seq > since), None)
+
+    @cached_property
+    def amended_at(self) -> int:
+        """Sequence number of the latest amendment, or 0."""
+        return max((r.seq for r in self.records if r.type == "amended"), default=0)
 
     def has(self, *types: str) -> bool:
         """Whether each of these events has happened."""
@@ -81,7 +87,7 @@ class State:
     def scored(self, rows: str, iteration: str | None = None) -> Record | None:
         """The latest score record of `rows` (train or dev), of the registered arms or of one iteration."""
         hits = [r for r in self.all("scored") if r.body["rows"] == rows and r.body["iteration"] == iteration]
-        return hits[-1] if hits else None
+        return hits[-1] if hits and hits[-1].seq > self.amended_at else None
 
     @property
     def ungated(self) -> tuple[Record, ...]:
@@ -89,10 +95,9 @@ class State:
         gate = self.last("gate")
         return tuple(r for r in self.all("iteration_registered") if gate is None or r.seq > gate.seq)
 
-    @property
-    def accepted(self) -> tuple[Record, ...]:
-        """Questions of a safeguard that a person answered with a reason."""
-        return self.all("accepted")
+    def answer(self, safeguard: str) -> Record | None:
+        """The reason with which a person accepted this safeguard's question."""
+        return next((r for r in reversed(self.all("accepted")) if r.body["safeguard"] == safeguard), None)
 
     @property
     def head(self) -> str:
@@ -336,9 +341,3 @@ def seen(state: State) -> str:
     if state.has("baseline_measured"):
         return "baseline on train seen"
     return "nothing run"
-
-
-def open_questions(questions: Sequence[tuple[str, str]], state: State) -> list[tuple[str, str]]:
-    """The (safeguard, question) pairs that nobody has answered with a reason yet."""
-    answered: set[Any] = {(r.body["safeguard"], r.body["question"]) for r in state.accepted}
-    return [q for q in questions if q not in answered]

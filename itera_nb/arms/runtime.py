@@ -18,7 +18,7 @@ class RunnableArm:
     Args:
         name: The arm's name (`[arms.NAME]`, or an iteration's line).
         spec: Its registration with inherited keys filled in.
-        root: Folder that holds the arm's files at the paths the experiment folder has them at; never written to.
+        root: Folder with the arm's files at the paths they have in the experiment folder; never written to.
         digest: Digest of the arm's manifest: everything of the arm that could change an answer.
         inputs: Columns that the arm may see.
         pythonpath: Folders of production code, after the arm's own folder.

@@ -29,8 +29,8 @@ def is_own(name: str) -> bool:
 def built_in(name: str, metric: MetricSpec) -> BuiltIn:
     """The built-in scorer of a name with the metric's options.
 
-    A scorer raises ValueError where the *label* cannot be used, so that the row counts as unscored; an unusable
-    *output* scores 0.
+    A scorer raises ValueError where the *label* cannot be used, so that the row counts as unscored; an
+    unusable *output* scores 0.
 
     Raises:
         ArmError: No scorer has this name.
@@ -55,7 +55,7 @@ def built_in(name: str, metric: MetricSpec) -> BuiltIn:
 
 
 def text_of(value: Any, *, ignore_case: bool = False) -> str:
-    """A value as compared text: white space around it does not count, 2.0 equals 2, lists and mappings by content."""
+    """A value as compared text: white space around it does not count, 2.0 is 2, lists go by content."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, list | tuple | dict):
@@ -127,7 +127,7 @@ def recall(output: JSON, expected: Any, *, k: int) -> float:
 
 
 def ndcg(output: JSON, expected: Any, *, k: int) -> float:
-    """nDCG at `k` with gain 2^grade - 1 and discount log2(rank + 1) (Burges et al. 2005).
+    """Normalised DCG at `k` with gain 2^grade - 1 and discount log2(rank + 1) (Burges et al. 2005).
 
     Raises:
         ValueError: The label names no relevant id.

@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from itera_nb._typing import Row
 from itera_nb.exceptions import DataError
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
-def severity_weights(rows: Sequence[Row], field: str, cap: float | None = None) -> list[float]:
-    """Weight of each row: min(|row[field]|, cap), in the field's unit.
+
+def severity_weights(values: Sequence[Any], cap: float | None = None) -> NDArray[np.float64]:
+    """Weight of each row, shape (n,): min(|value|, cap), in the column's unit.
 
     Raises:
-        DataError: The field is missing or not a finite number in some rows.
+        DataError: A value is missing or not a finite number.
     """
-    sizes = [_size(row.get(field)) for row in rows]
+    import numpy as np
+
+    sizes = [_size(value) for value in values]
     bad = sum(size is None for size in sizes)
     if bad:
         raise DataError(
-            f"severity column {field!r} is not a number in {bad} of {len(rows)} rows",
+            f"the severity column is not a number in {bad} of {len(sizes)} rows",
             fix="fill the column, or take `severity` out of [source]",
         )
-    limit = math.inf if cap is None else cap
-    return [min(size, limit) for size in sizes if size is not None]
+    return np.minimum(np.array(sizes, dtype=np.float64), math.inf if cap is None else cap)
 
 
 def _size(value: Any) -> float | None:

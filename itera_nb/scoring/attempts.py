@@ -127,7 +127,8 @@ class AttemptLog:
             self._lock.acquire()
         except Timeout:
             raise StoppedError(
-                f"another run is writing {path.name}", fix="wait for it, or stop it, then run the same command again"
+                f"another run is writing {path.name}",
+                fix="wait for it, or stop it, then run the same command again",
             ) from None
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         self._unsynced, self._synced_at = 0, time.monotonic()
@@ -171,7 +172,9 @@ class AttemptLog:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
         self.close()
 
     def _write(self, data: bytes) -> None:

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import threading
 
+from itera_nb.exceptions import StoppedError
+
+
+class BudgetReachedError(StoppedError):
+    """The next call could cross the budget; calls in flight are awaited, not cut."""
+
 
 class Budget:
     """Spent and reserved USD of a run, shared by threads.
 
-    Before a call its largest possible price is reserved, afterwards what it did cost is settled. A call of unknown
-    price reserves nothing: it is counted and reported, never taken as free.
+    Before a call its largest possible price is reserved, afterwards what it did cost is settled. A call of
+    unknown price reserves nothing: it is counted and reported, never taken as free.
 
     Args:
         limit_usd: The budget; `None` never stops.
@@ -27,8 +33,8 @@ class Budget:
         """Reserve a call's largest price.
 
         Returns:
-            True: start it. None: wait for calls in flight, whose reservations may exceed their prices. False: the
-            budget is used up.
+            True: start it. None: wait for calls in flight, whose reservations may exceed their prices.
+            False: the budget is used up.
         """
         with self._lock:
             if self.limit_usd is None or self.spent_usd + self._reserved + bound_usd <= self.limit_usd:

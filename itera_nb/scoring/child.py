@@ -1,7 +1,7 @@
 """What runs inside a worker process: load a target, fit it, answer.
 
-Nothing here raises for what user code does, and only JSON values leave the process. Imports stay light: a worker
-is up in about 0.2 s.
+Nothing here raises for what user code does, and only JSON values leave the process. Imports stay light: a
+worker is up in about 0.2 s.
 """
 
 from __future__ import annotations
@@ -201,7 +201,9 @@ def _load(setup: Setup) -> _Loaded:
 
 def _import(path: Path) -> ModuleType:
     if path.stem in sys.stdlib_module_names:
-        raise ImportError(f"{path.name} has the name of a standard library module; give the file another name")
+        raise ImportError(
+            f"{path.name} has the name of a standard library module; give the file another name"
+        )
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
         raise ImportError(f"{path.name} is not a Python file")
@@ -256,7 +258,9 @@ def _predict(loaded: _Loaded, items: Sequence[Item]) -> list[Answer] | Failure:
     try:
         outputs = loaded.answer([row for (row,) in items])
         if isinstance(outputs, str | bytes | Mapping):
-            return Failure("WrongLength", f"predict returned a {type(outputs).__name__}, not a list of outputs")
+            return Failure(
+                "WrongLength", f"predict returned a {type(outputs).__name__}, not a list of outputs"
+            )
         outputs = list(outputs)
     except BaseException as error:  # noqa: BLE001 - as in _call
         return _failure(error, loaded.setup)
@@ -308,7 +312,11 @@ def _failure(error: BaseException, setup: Setup) -> Failure:
 def _message(error: BaseException, setup: Setup) -> str:
     if setup.quiet:
         return ""
-    own = [f for f in traceback.extract_tb(error.__traceback__) if f.filename.startswith(str(setup.root.resolve()))]
+    own = [
+        f
+        for f in traceback.extract_tb(error.__traceback__)
+        if f.filename.startswith(str(setup.root.resolve()))
+    ]
     where = f" ({Path(own[-1].filename).name}:{own[-1].lineno})" if own else ""
     try:
         return f"{str(error)[:MESSAGE_LIMIT]}{where}"

@@ -1,4 +1,4 @@
-"""Run arms over rows: every unit of work ends in exactly one recorded attempt, and no finished one is run again."""
+"""Run arms over rows: every unit of work ends in one recorded attempt, and no finished one is run again."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from itera_nb.exceptions import ArmError, DataError, StoppedError
 
 from . import keys
 from .attempts import Attempt, AttemptLog, totals
-from .budget import Budget
+from .budget import Budget, BudgetReachedError
 from .child import Answer
 from .workers import Worker, answers
 
@@ -140,7 +141,7 @@ def run(
         models: How vendors are reached, by vendor.
         namespace: Keeps otherwise equal work apart.
         quiet: For rows that nobody may read: arms are silenced, errors are reduced to their type.
-        progress: Called with every new attempt, one at a time, from other threads.
+        progress: Called once for every unit, reused ones first, one at a time, from other threads.
         budget_usd: USD that all attempts of the log together may cost.
 
     Returns:
@@ -148,13 +149,15 @@ def run(
 
     Raises:
         ArmError: An arm cannot be loaded, fitted or rendered at all.
-        StoppedError: Credentials, budget, an interrupt or a full disk ended the run; what is recorded is kept.
+        StoppedError: Credentials, budget, an interrupt or a full disk ended the run; records are kept.
     """
-    units = plan_units(
-        arms, groups, id_column=id_column, trials=trials, seed=seed, namespace=namespace
-    )
+    units = plan_units(arms, groups, id_column=id_column, trials=trials, seed=seed, namespace=namespace)
     pending = [unit for unit in units if unit.key not in log.finished]
     work = Work(log, settings, dict(models or {}), quiet, progress, budget_usd)
+    if progress is not None:
+        for unit in units:
+            if unit.key in log.finished:
+                progress(log.finished[unit.key])
     if pending:
         _run_pending(work, pending, groups)
     return [log.finished[unit.key] for unit in units]
@@ -172,19 +175,20 @@ class Work:
         progress: Callable[[Attempt], None] | None,
         budget_usd: float | None,
     ) -> None:
+        self.log = log
         self.settings = settings
         self.models = models
         self.quiet = quiet
         self.stop = threading.Event()
         self.budget = Budget(budget_usd, totals(log.finished.values()).cost_usd)
-        self._log = log
         self._progress = progress
         self._lock = threading.Lock()
+        self._workers: set[Worker] = set()
 
     def record(self, attempt: Attempt) -> None:
         """Record an attempt and report it."""
         with self._lock:
-            self._log.append(attempt)
+            self.log.append(attempt)
             if self._progress is not None:
                 self._progress(attempt)
 
@@ -198,15 +202,35 @@ class Work:
             raise StoppedError("the run was stopped")
         allowed = self.budget.reserve(bound_usd)
         if allowed is False:
-            raise StoppedError(
+            raise BudgetReachedError(
                 f"the next call could cross the budget of ${self.budget.limit_usd:g} "
                 f"(${self.budget.spent_usd:.4f} spent{self._unknown()})",
                 fix="raise the budget and run the same command again; what is recorded is not repeated",
             )
         return allowed is True
 
+    @contextmanager
+    def watched(self, worker: Worker) -> Iterator[None]:
+        """While inside, `halt` ends this worker."""
+        with self._lock:
+            self._workers.add(worker)
+        try:
+            if self.stop.is_set():
+                raise StoppedError("the run was stopped")
+            yield
+        finally:
+            with self._lock:
+                self._workers.discard(worker)
+
+    def halt(self) -> None:
+        """Stop everything at once; what is in flight is given up."""
+        self.stop.set()
+        with self._lock:
+            for worker in self._workers:
+                worker.halt()
+
     def _unknown(self) -> str:
-        count = totals(self._log.finished.values()).unknown_costs
+        count = totals(self.log.finished.values()).unknown_costs
         return f"; the cost of {count} attempts is unknown and not in it" if count else ""
 
 
@@ -223,7 +247,7 @@ def _inputs(arm: RunnableArm, row: Row) -> dict[str, Any]:
 
 
 def _run_pending(work: Work, pending: Sequence[Unit], groups: Sequence[RowGroup]) -> None:
-    """Drive prompt units on one event loop and python units in workers, until all are done or one thing stops all."""
+    """Drive prompt units on one event loop and python units in workers, until done or stopped."""
     prompts = [unit for unit in pending if unit.arm.spec.kind == "prompt"]
     jobs: dict[tuple[str, int, int], list[Unit]] = defaultdict(list)
     for unit in pending:
@@ -242,7 +266,7 @@ def _run_pending(work: Work, pending: Sequence[Unit], groups: Sequence[RowGroup]
             futures.extend(pool.submit(task) for task in tasks)
             _wait(futures)
         except BaseException as error:
-            work.stop.set()
+            work.halt()
             for future in futures:
                 future.cancel()
             wait(futures)
@@ -250,17 +274,23 @@ def _run_pending(work: Work, pending: Sequence[Unit], groups: Sequence[RowGroup]
 
 
 def _wait(futures: Sequence[Future[None]]) -> None:
-    """Wait so that Ctrl-C is heard, and raise the first failure."""
+    """Wait so that Ctrl-C is heard; raise the first failure; a used-up budget lets calls in flight end."""
     waiting = set(futures)
+    reached: BudgetReachedError | None = None
     while waiting:
         done, waiting = wait(waiting, timeout=_POLL_S, return_when=FIRST_EXCEPTION)
         for future in done:
-            future.result()
+            try:
+                future.result()
+            except BudgetReachedError as error:
+                reached = error
+    if reached is not None:
+        raise reached
 
 
 def _stopped(work: Work, error: BaseException, pending: Sequence[Unit]) -> BaseException:
     """The same error with how much is recorded; an interrupt becomes a StoppedError."""
-    done = sum(unit.key in work._log.finished for unit in pending)  # noqa: SLF001
+    done = sum(unit.key in work.log.finished for unit in pending)
     kept = f"{done} of {len(pending)} attempts of this run are recorded"
     if isinstance(error, KeyboardInterrupt):
         return StoppedError(f"interrupted; {kept}", fix=_AGAIN)
@@ -276,33 +306,73 @@ def _python_job(work: Work, units: Sequence[Unit], groups: Sequence[RowGroup]) -
 
 def _run_python(work: Work, units: Sequence[Unit], group: RowGroup) -> None:
     arm, spec = units[0].arm, units[0].arm.spec
-    timeout_s = spec.timeout_s or work.settings.timeout_s
-    dearest = 0.0
-    bounds: list[float] = []
-
-    def gate(count: int) -> None:
-        bound = dearest * count
-        while not work.may_start(bound):
-            time.sleep(_POLL_S)
-        bounds[:] = [bound]
-
     assert spec.target is not None
-    with Worker(
-        arm.root,
-        spec.target,
-        arm.pythonpath,
-        quiet=work.quiet,
-        params=spec.params,
-        fit_rows=[dict(row) for row in group.fit_rows],
-        seed=units[0].seed,
-        resources=dict(arm.resources),
-        concurrency=spec.max_concurrency or work.settings.max_concurrency,
-        timeout_s=timeout_s,
-    ) as worker, _closing_on_stop(worker, work):
-        solved = answers(
-            worker, [(unit.row,) for unit in units], timeout_s=timeout_s, batch_size=spec.batch_size, gate=gate
-        )
-        for index, answer in solved:
-            attempt = _attempt(units[index], answer)
-            dearest = max(dearest, attempt.cost_usd or 0.0)
-            work.record(attempt)
+    timeout_s = spec.timeout_s or work.settings.timeout_s
+    options = {
+        "quiet": work.quiet,
+        "params": spec.params,
+        "fit_rows": [dict(row) for row in group.fit_rows],
+        "seed": units[0].seed,
+        "resources": dict(arm.resources),
+        "concurrency": spec.max_concurrency or work.settings.max_concurrency,
+        "timeout_s": timeout_s,
+    }
+    meter = _Meter(work)
+    with Worker(arm.root, spec.target, arm.pythonpath, **options) as worker, work.watched(worker):
+        items = [(unit.row,) for unit in units]
+        try:
+            for index, answer in answers(
+                worker, items, timeout_s=timeout_s, batch_size=spec.batch_size, gate=meter.begin
+            ):
+                attempt = _attempt(units[index], answer)
+                meter.add(attempt.cost_usd)
+                work.record(attempt)
+        finally:
+            meter.end()
+
+
+class _Meter:
+    """Reserves what a task of a python arm may cost: its rows times the dearest row so far."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+        self._dearest = self._bound = self._cost = 0.0
+        self._open = False
+
+    def begin(self, rows: int) -> None:
+        self.end()
+        bound = rows * self._dearest
+        while not self._work.may_start(bound):
+            time.sleep(_POLL_S)
+        self._bound, self._cost, self._open = bound, 0.0, True
+
+    def add(self, cost_usd: float | None) -> None:
+        self._dearest = max(self._dearest, cost_usd or 0.0)
+        self._cost += cost_usd or 0.0
+
+    def end(self) -> None:
+        if self._open:
+            self._work.budget.settle(self._bound, self._cost)
+            self._open = False
+
+
+def _attempt(unit: Unit, answer: Answer) -> Attempt:
+    facts = {f.name: getattr(answer, f.name) for f in fields(Answer)}
+    facts["cost_usd"] = _cost(unit, answer)
+    return Attempt(key=unit.key, arm=unit.arm.name, row_id=unit.row_id, trial=unit.trial, ts=now(), **facts)
+
+
+def _cost(unit: Unit, answer: Answer) -> float | None:
+    """USD of an answer: free if registered so, else as reported, else priced call by call, else unknown."""
+    if unit.arm.spec.cost == "free":
+        return 0.0
+    if answer.cost_usd is not None or not answer.usage:
+        return answer.cost_usd
+    from itera_nb.models.pricing import price
+
+    prices = [price(call, model=unit.arm.spec.model) for call in answer.usage]
+    return None if None in prices else sum(p for p in prices if p is not None)
+
+
+def _cpus() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

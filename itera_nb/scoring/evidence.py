@@ -56,7 +56,7 @@ class Evidence:
 
 def slice_masks(rows: pd.DataFrame, columns: Sequence[str]) -> dict[str, NDArray[np.bool_]]:
     """Slice id -> n-mask for every value of every slice column, largest slice first within a column."""
-    from itera_nb.source.split import slice_id
+    from itera_nb.source.slices import slice_id
 
     masks: dict[str, NDArray[np.bool_]] = {}
     for column in columns:

@@ -14,7 +14,7 @@ _BLOCK = 1 << 20
 
 
 def canonical(value: Any) -> bytes:
-    """A value's bytes, equal for equal values: sorted keys, no white space; dates, bytes and others by type and text."""
+    """Bytes that are equal for equal values; what JSON has no form for goes by type and text."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), default=_tagged).encode()
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from itera_nb.arms.manifest import Manifest, build
 from itera_nb.arms.runtime import RunnableArm
 from itera_nb.arms.snapshot import code_files, files_of, take_once
+from itera_nb.exceptions import Refusal
 from itera_nb.experiment import Experiment
 from itera_nb.ledger import Record, digest
 from itera_nb.scoring.attempts import AttemptLog
@@ -19,6 +20,7 @@ from itera_nb.scoring.engine import RowGroup, run
 from itera_nb.scoring.evidence import Evidence, collect
 from itera_nb.scoring.progress import progress_bar
 from itera_nb.scoring.results import score_table
+from itera_nb.source.parts import read_part
 from itera_nb.spec import ArmSpec, Spec
 
 if TYPE_CHECKING:
@@ -69,9 +71,26 @@ def _runnable(
     )
 
 
+def part_rows(experiment: Experiment, part: str) -> list[dict[str, Any]]:
+    """The train or dev rows as plain Python values, in file order.
+
+    Raises:
+        Refusal: SG01, for any other part.
+    """
+    if part not in {"train", "dev"}:
+        refusal = Refusal(
+            "SG01",
+            f"rows of {part!r} cannot be read.",
+            why="only train and dev rows may be seen before the verdict.",
+            instead="rows you may read:   exp.train.head()",
+        )
+        experiment.refuse(refusal)
+    return read_part(experiment.path("data", f"{part}.parquet"))
+
+
 def row_groups(experiment: Experiment, part: str) -> list[RowGroup]:
     """The rows to score with the rows to fit on: train for dev, and for small sets each fold by the others."""
-    rows, train = experiment.rows(part), experiment.rows("train")
+    rows, train = part_rows(experiment, part), part_rows(experiment, "train")
     if part == "dev" and rows and rows[0].get("fold") is not None:
         folds = sorted({row["fold"] for row in rows})
         return [
@@ -141,7 +160,7 @@ def evidence_of(
 
     spec = experiment.spec
     strata = {spec.source.id, *spec.source.slices, spec.source.cluster, spec.source.severity} - {None}
-    rows = pd.DataFrame([{c: row[c] for c in strata if c} for row in experiment.rows(part)])
+    rows = pd.DataFrame([{c: row[c] for c in strata if c} for row in part_rows(experiment, part)])
     return collect(results, rows, spec, modes)
 
 

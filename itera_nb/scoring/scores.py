@@ -66,8 +66,8 @@ def score_outputs(
 ) -> list[RowScore]:
     """Score every attempt, in order.
 
-    An attempt that ended in error, timeout, refusal or invalid scores 0: it is a failure of the arm. A scorer that
-    raises, or returns nothing, NaN or a number outside [0, 1], leaves NaN and the reason.
+    An attempt that ended in error, timeout, refusal or invalid scores 0: it is a failure of the arm. A scorer
+    that raises, or returns nothing, NaN or a number outside [0, 1], leaves NaN and the reason.
 
     Args:
         attempts: What the engine returned.
@@ -93,7 +93,9 @@ def score_outputs(
             root, name, [c.item for c in answered], pythonpath=pythonpath, quiet=quiet, timeout_s=timeout_s
         )
         values = [
-            _read_score(c.output) if c.status == "ok" else _Scored(math.nan, unscored=_reason(c.error_type, c.error))
+            _read_score(c.output)
+            if c.status == "ok"
+            else _Scored(math.nan, unscored=_reason(c.error_type, c.error))
             for c in calls
         ]
     else:
@@ -113,9 +115,7 @@ def mode_weights(metric: MetricSpec, *, root: Path, pythonpath: Sequence[Path] =
     """
     modes = metric.failure_modes
     if isinstance(modes, str):
-        return failure_modes.read_weights(
-            module_constant(root, modes, "MODES", pythonpath=pythonpath), modes
-        )
+        return failure_modes.read_weights(module_constant(root, modes, "MODES", pythonpath=pythonpath), modes)
     return {name: spec.weight for name, spec in (modes or {}).items()}
 
 
@@ -175,7 +175,12 @@ def _with_modes(
     if isinstance(spec, str):
         registered = set(mode_weights(metric, root=root, pythonpath=pythonpath))
         calls = call_each(
-            root, spec, [cases[i].item for i in failed], pythonpath=pythonpath, quiet=quiet, timeout_s=timeout_s
+            root,
+            spec,
+            [cases[i].item for i in failed],
+            pythonpath=pythonpath,
+            quiet=quiet,
+            timeout_s=timeout_s,
         )
         read = [_read_modes(call.status, call.output, _reason(call.error_type, call.error)) for call in calls]
         names = {i: found for i, (found, _) in zip(failed, read, strict=True)}
@@ -196,9 +201,7 @@ def _with_modes(
         }
     for i in failed:
         modes = failure_modes.sort_names([*results[i].modes, *names[i]], registered)
-        plain[i] = replace(
-            plain[i], modes=modes.registered, later=modes.later, mode_error=errors.get(i)
-        )
+        plain[i] = replace(plain[i], modes=modes.registered, later=modes.later, mode_error=errors.get(i))
     return plain
 
 

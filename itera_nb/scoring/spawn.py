@@ -23,7 +23,7 @@ class _Process(SpawnProcess):
             main = sys.modules["__main__"]
             sys.modules["__main__"] = ModuleType("__main__")
             try:
-                return SpawnProcess._Popen(process_obj)  # type: ignore[attr-defined]  # noqa: SLF001
+                return SpawnProcess._Popen(process_obj)  # noqa: SLF001
             finally:
                 sys.modules["__main__"] = main
 
@@ -31,4 +31,4 @@ class _Process(SpawnProcess):
 class WorkerContext(SpawnContext):
     """`multiprocessing.get_context("spawn")` that leaves the caller's main module alone."""
 
-    Process = _Process  # type: ignore[assignment]
+    Process = _Process

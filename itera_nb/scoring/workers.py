@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import json
 import math
 import os
@@ -93,6 +94,10 @@ class Worker:
             raise ArmError(f"{self.setup.target}: {name} cannot be read ({found.error_type})")
         return found
 
+    def halt(self) -> None:
+        """Cut what is running short; for another thread than the one that runs it, which still closes."""
+        self._pool.stop()
+
     def close(self) -> None:
         """End the process at once, whatever it is doing."""
         self._pool.stop()
@@ -103,7 +108,9 @@ class Worker:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
         self.close()
 
     def _send(self, function: Callable[..., T], argument: Any, *, timeout_s: float) -> T | Failure:
@@ -149,8 +156,8 @@ def answers(
     """Answer items one process task at a time; yields (index, answer) as they come, each index once.
 
     A plain function gets one row a task, so that no finished row is ever computed twice. `predict` and async
-    functions get chunks of `batch_size` (64); a chunk that fails, is late or loses the process is halved until the
-    single row that did it is found.
+    functions get chunks of `batch_size` (64); a chunk that fails, is late or loses its process is halved to
+    find the single row that did it.
 
     Args:
         worker: Where to run.
@@ -167,7 +174,7 @@ def answers(
     # The first row goes alone: its pace bounds the deadline of the chunks that follow.
     first = size if mode == "async" else 1
     edges = [0, *range(first, len(items), size), len(items)]
-    ranges = deque((a, b) for a, b in zip(edges, edges[1:], strict=False) if a < b)
+    ranges = deque((a, b) for a, b in itertools.pairwise(edges) if a < b)
     pace = timeout_s
     while ranges:
         low, high = ranges.popleft()
@@ -213,7 +220,9 @@ def call_each(
     if not items:
         return []
     with Worker(root, target, pythonpath, quiet=quiet, call=True, timeout_s=timeout_s) as worker:
-        return [answer for _, answer in sorted(answers(worker, items, timeout_s=timeout_s), key=lambda x: x[0])]
+        return [
+            answer for _, answer in sorted(answers(worker, items, timeout_s=timeout_s), key=lambda x: x[0])
+        ]
 
 
 def module_constant(root: Path, target: str, name: str, *, pythonpath: Sequence[Path] = ()) -> JSON:
@@ -227,7 +236,7 @@ def module_constant(root: Path, target: str, name: str, *, pythonpath: Sequence[
 
 
 def _deadline(worker: Worker, count: int, timeout_s: float, pace: float) -> float:
-    """Seconds that a chunk may take. Too short costs time, never a row: a late chunk is halved down to single rows."""
+    """Seconds that a chunk may take: too short costs time, never a row, as a late chunk is halved."""
     if worker.start().mode == "async":
         return timeout_s * math.ceil(count / worker.setup.concurrency) + GRACE_S
     return min(count * timeout_s, timeout_s + 10 * count * pace)
@@ -235,9 +244,7 @@ def _deadline(worker: Worker, count: int, timeout_s: float, pace: float) -> floa
 
 def _single(failure: Failure, timeout_s: float) -> Answer:
     if failure.error_type == "Timeout":
-        return Answer(
-            "timeout", error_type="Timeout", error=failure.error, latency_ms=1000 * timeout_s
-        )
+        return Answer("timeout", error_type="Timeout", error=failure.error, latency_ms=1000 * timeout_s)
     status: Any = "invalid" if failure.error_type == "WrongLength" else "error"
     return Answer(status, error_type=failure.error_type, error=failure.error)
 

@@ -41,14 +41,14 @@ class MissingReport:
 
 @dataclass(frozen=True, slots=True)
 class Tipping:
-    """How many of the arm's `missing` cells may be failures with the pass kept; None when it fails with none."""
+    """How many of the arm's `missing` cells may be failures with the pass kept; None for none at all."""
 
     missing: int
     tolerated: int | None
 
 
 def intention_to_treat(scores: ArrayLike) -> Floats:
-    """Row means over the trials that have a score; a row without any counts 0 and stays in the denominator."""
+    """Row means over the trials that have a score; a row without any counts 0, it is not dropped."""
     means = row_means(scores)
     return np.where(np.isnan(means), 0.0, means)
 

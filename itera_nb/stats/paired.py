@@ -165,8 +165,8 @@ def paired_delta(
     )
 
 
-def adjusted_se(cluster_squares: Any, centre: Any, pseudo: Any, n: int, factor: float) -> Any:
-    """Standard error of the adjusted mean; arguments but `n` and `factor` may be arrays of equal shape.
+def adjusted_se(cluster_squares: Any, centre: Any, pseudo: Any, n: Any, factor: Any) -> Any:
+    """Standard error of the adjusted mean; all arguments may be arrays of equal shape.
 
     `cluster_squares` is the sum over clusters of squared residual sums; the pseudo-rows add (s-c)^2 +
     (s+c)^2.

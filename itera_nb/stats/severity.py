@@ -35,7 +35,7 @@ class WeightedDelta:
 
 @dataclass(frozen=True, slots=True)
 class Disagreement:
-    """Weighted minus unweighted effect (fraction). `declared`: opposite signs and an interval that excludes 0."""
+    """Weighted minus unweighted effect (fraction). `declared`: opposite signs, interval excludes 0."""
 
     estimate: float
     interval: Interval

@@ -1,0 +1,122 @@
+"""Phase notebooks: instantiate from the templates, restore the verdict's, execute headless in place."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from itera_nb.exceptions import IteraError, RecordError, Refusal
+from itera_nb.experiment import Experiment
+from itera_nb.protocol import PHASES
+from itera_nb.report.paths import templates_dir
+from itera_nb.scoring.progress import HEADLESS
+
+VERDICT = "5-verdict"
+
+
+class CellError(IteraError):
+    """A cell of a phase notebook failed; its output is in the notebook."""
+
+
+def instantiate(experiment: Experiment) -> list[Path]:
+    """Put the phase notebooks that are missing into `notebooks/`; existing ones keep a user's own cells."""
+    return [_write(experiment, phase) for phase in PHASES if not _path(experiment, phase).exists()]
+
+
+def execute(experiment: Experiment, phase: str) -> Path:
+    """Execute one phase notebook headless and keep its outputs in place.
+
+    Only 5-verdict is restored from the package first: its cells are what the conclusion is made of.
+
+    Raises:
+        Refusal, IteraError: What the cell that stopped the run answered with.
+    """
+    instantiate(experiment)
+    if phase == VERDICT:
+        _write(experiment, phase)
+    _import_papermill()
+    import papermill
+
+    path = _path(experiment, phase)
+    temporary = path.with_name(f".{path.name}")
+    try:
+        with _headless():
+            papermill.execute_notebook(
+                str(path),
+                str(temporary),
+                cwd=str(experiment.folder),
+                progress_bar=False,
+                stderr_file=sys.stderr,
+                kernel_name=None,
+            )
+    except papermill.PapermillExecutionError as error:
+        temporary.replace(path)
+        raise _translate(error, path) from None
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    temporary.replace(path)
+    return path
+
+
+def _path(experiment: Experiment, phase: str) -> Path:
+    return experiment.path("notebooks", f"{phase}.ipynb")
+
+
+def _write(experiment: Experiment, phase: str) -> Path:
+    experiment.write_bytes(f"notebooks/{phase}.ipynb", (templates_dir() / f"{phase}.ipynb").read_bytes())
+    return _path(experiment, phase)
+
+
+def _import_papermill() -> None:
+    """Import papermill without the 1.5 s that building an unused URL grammar costs.
+
+    jsonschema imports `rfc3987_syntax` only if it is there, for a format that notebooks do not use.
+    """
+    absent = "rfc3987_syntax"
+    if absent not in sys.modules:
+        sys.modules[absent] = None  # type: ignore[assignment]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        import papermill  # noqa: F401
+
+
+@contextmanager
+def _headless() -> Iterator[None]:
+    before = os.environ.get(HEADLESS)
+    os.environ[HEADLESS] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[HEADLESS]
+        else:
+            os.environ[HEADLESS] = before
+
+
+def _translate(error: Any, path: Path) -> IteraError:
+    """The package's own exception behind a failed cell, from its name and text."""
+    text = str(error.evalue)
+    if error.ename == "Refusal":
+        return _refusal(text)
+    known = {"RecordError": RecordError}
+    if error.ename in {"RecordError", "IteraError", "SpecError", "DataError", "ArmError", "StoppedError"}:
+        what, _, fix = text.partition("\nfix      ")
+        return known.get(error.ename, IteraError)(what, fix=fix)
+    where = f"{path.parent.name}/{path.name}, cell {error.exec_count}"
+    return CellError(f"{where}: {error.ename}: {text}", fix=f"open {path.name} and run that cell")
+
+
+def _refusal(text: str) -> Refusal:
+    head, _, rest = text.partition("\nwhy      ")
+    safeguard, _, what = head.removeprefix("refused ").partition(": ")
+    why, _, instead = rest.partition("\ninstead  ")
+    instead, _, record = instead.partition("\nthis attempt is record ")
+    refusal = Refusal(safeguard, what, why=why, instead=instead.replace("\n         ", "\n"))
+    refusal.record = int(record.rstrip(".")) if record else None
+    return refusal

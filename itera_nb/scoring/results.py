@@ -1,0 +1,127 @@
+"""Attempts and scores as one table, and as the score matrices that the statistics take."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from itera_nb._typing import Row
+
+from .attempts import Attempt
+from .scores import RowScore, score_outputs
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from itera_nb.spec import Spec
+
+CACHE_FIELDS = ("cache_creation_input_tokens", "cache_read_input_tokens")
+
+
+def score_table(
+    attempts: Sequence[Attempt],
+    rows: Sequence[Row],
+    spec: Spec,
+    root: Path,
+    *,
+    scorer: str | None = None,
+    quiet: bool = False,
+) -> pd.DataFrame:
+    """Score attempts by the registered metric and put them into one table.
+
+    Args:
+        attempts: What the engine returned.
+        rows: The rows with all their columns.
+        spec: The registered experiment.
+        root: Snapshot that holds the scorer's and failure modes' files and `pythonpath/0` ...
+        scorer: Another scorer than the primary one, for secondary metrics.
+        quiet: For rows that nobody may read: user functions are silenced, the outputs are left out.
+
+    Returns:
+        See `results_table`.
+
+    Raises:
+        ArmError: A scorer or failure-mode function is unknown or cannot be loaded.
+    """
+    scores = score_outputs(
+        attempts,
+        rows,
+        spec.metric,
+        id_column=spec.source.id,
+        expected_column=spec.source.expected,
+        root=root,
+        pythonpath=[root / "pythonpath" / str(i) for i in range(len(spec.run.pythonpath))],
+        scorer=scorer,
+        quiet=quiet,
+        timeout_s=spec.run.timeout_s,
+    )
+    return results_table(attempts, scores, outputs=not quiet)
+
+
+def results_table(
+    attempts: Sequence[Attempt], scores: Sequence[RowScore], *, outputs: bool = True
+) -> pd.DataFrame:
+    """One line an attempt.
+
+    Args:
+        attempts: The attempts.
+        scores: Their scores, in the same order.
+        outputs: Whether the outputs are included; never for test rows.
+
+    Returns:
+        Columns id (text), arm, trial, status, score (fraction, NaN = unscored), modes, later_modes (lists),
+        unscored, mode_error, cost_usd (NaN = unknown), latency_ms, amortised, input_tokens (cache included),
+        output_tokens, retries and, if asked for, output (JSON text).
+    """
+    import pandas as pd
+
+    lines = [
+        _line(attempt, score)
+        | ({"output": json.dumps(attempt.output, ensure_ascii=False)} if outputs else {})
+        for attempt, score in zip(attempts, scores, strict=True)
+    ]
+    return pd.DataFrame(lines)
+
+
+def _line(attempt: Attempt, score: RowScore) -> dict[str, Any]:
+    return {
+        "id": str(attempt.row_id),
+        "arm": attempt.arm,
+        "trial": attempt.trial,
+        "status": attempt.status,
+        "score": score.score,
+        "modes": list(score.modes),
+        "later_modes": list(score.later),
+        "unscored": score.unscored,
+        "mode_error": score.mode_error,
+        "cost_usd": math.nan if attempt.cost_usd is None else attempt.cost_usd,
+        "latency_ms": math.nan if attempt.latency_ms is None else attempt.latency_ms,
+        "amortised": attempt.amortised,
+        "input_tokens": sum(input_tokens(call) for call in attempt.usage),
+        "output_tokens": sum(int(call.get("output_tokens") or 0) for call in attempt.usage),
+        "retries": attempt.retries,
+    }
+
+
+def input_tokens(usage: Mapping[str, Any]) -> int:
+    """Input tokens of a call, those written to and read from the cache included."""
+    return sum(int(usage.get(name) or 0) for name in ("input_tokens", *CACHE_FIELDS))
+
+
+def matrix(results: pd.DataFrame, arm: str, ids: Sequence[str | int], trials: int) -> NDArray[np.float64]:
+    """Scores of an arm, shape (len(ids), trials), as fractions; NaN where a score is missing.
+
+    Args:
+        results: What `results_table` returned.
+        arm: The arm's name.
+        ids: Row ids, in the order wanted.
+        trials: Trials, counted from 0.
+    """
+    own = results[results["arm"] == arm]
+    wide = own.pivot(index="id", columns="trial", values="score")  # noqa: PD010 - a repeated cell must raise
+    return wide.reindex(index=[str(i) for i in ids], columns=range(trials)).to_numpy(dtype=float)

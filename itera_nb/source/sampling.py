@@ -1,0 +1,162 @@
+"""Which rows enter the experiment: at most so many of one entity, at most so many in all, in a secret order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from itera_nb.source.keys import Codes, Order, codes_of, derived_key, keyed_order
+from itera_nb.spec import SourceSpec
+
+MANY_DROPPED = 0.10
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A question that a person answers with a reason before the experiment goes on: safeguard id and sentence."""
+
+    safeguard: str
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class SampleReport:
+    """What the sample kept and dropped, in rows.
+
+    `over_cap` rows were more than `cap` of one entity, `over_share` rows more than `max_entity_share` of the sample,
+    `not_drawn` rows beyond the wanted size. `entities` have `capped` among them; `without_entity` rows name none and
+    are never capped. `largest_before` and `largest_after` are the largest entity's shares (fractions).
+    """
+
+    source_rows: int
+    rows: int
+    over_cap: int
+    over_share: int
+    not_drawn: int
+    dropped_share: float
+    entities: int
+    capped: int
+    without_entity: int
+    largest_before: float
+    largest_after: float
+    asks: tuple[Ask, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The drawn rows: their ids (n text values) in source order, which of the source's rows they are, the report."""
+
+    ids: pa.ChunkedArray
+    mask: NDArray[np.bool_]
+    report: SampleReport
+
+
+def draw_sample(keys: pa.Table, source: SourceSpec, seed: bytes, *, novelty: bool = False) -> Sample:
+    """Draw the sample: cap rows per entity, bound the largest entity, take the first `source.sample` that remain.
+
+    All three go by the order of `keyed_order` under HMAC(seed, "sample"), so that the same seed draws the same rows
+    from the same source in any order and with any engine.
+
+    Args:
+        keys: The id and, if declared, the `cap_by` column of every row, as text.
+        source: The `[source]` section.
+        seed: The secret 32-byte seed.
+        novelty: The frame says that novelty is the question, so that one row of an entity is what is wanted.
+    """
+    ids = keys.column(source.id)
+    order = keyed_order(derived_key(seed, "sample"), ids)
+    chosen = np.ones(len(ids), np.bool_)
+    if source.cap_by is None:
+        not_drawn = _first(chosen, order, source.sample)
+        kept = int(chosen.sum())
+        report = SampleReport(len(ids), kept, 0, 0, not_drawn, 0.0, 0, 0, 0, 0.0, 0.0, ())
+        return Sample(ids.filter(pa.array(chosen)), chosen, report)
+    column = keys.column(source.cap_by)
+    entities = codes_of(column, missing_apart=True)
+    before = np.bincount(entities)
+    over_cap = _cap(chosen, entities, order, source.cap)
+    over_share = _bound_largest(chosen, entities, order, source.max_entity_share)
+    not_drawn = _first(chosen, order, source.sample)
+    over_share += _bound_largest(chosen, entities, order, source.max_entity_share) if not_drawn else 0
+    after = np.bincount(entities[chosen], minlength=len(before))
+    dropped = (over_cap + over_share) / len(ids)
+    largest = float(after.max() / after.sum())
+    report = SampleReport(
+        source_rows=len(ids),
+        rows=int(chosen.sum()),
+        over_cap=over_cap,
+        over_share=over_share,
+        not_drawn=not_drawn,
+        dropped_share=dropped,
+        entities=len(before) - column.null_count,
+        capped=int((before > source.cap).sum()),
+        without_entity=column.null_count,
+        largest_before=float(before.max() / before.sum()),
+        largest_after=largest,
+        asks=tuple(_asks(source, over_cap + over_share, dropped, largest, novelty)),
+    )
+    return Sample(ids.filter(pa.array(chosen)), chosen, report)
+
+
+def _asks(source: SourceSpec, rows: int, share: float, largest: float, novelty: bool) -> list[Ask]:
+    asks = []
+    if share > MANY_DROPPED:
+        asks.append(
+            f"capping by {source.cap_by!r} drops {rows:,} rows ({share:.0%} of the source): "
+            "frequent entities are frequent in production too"
+        )
+    if source.cap == 1 and not novelty:
+        asks.append(f"one row per {source.cap_by!r} removes repetition that production has; is novelty the question?")
+    if largest > source.max_entity_share + 1e-9:
+        asks.append(
+            f"one {source.cap_by!r} makes up {largest:.0%} of the sample (at most {source.max_entity_share:.0%} wanted): "
+            "there are too few others to bound it"
+        )
+    return [Ask("SG12", sentence) for sentence in asks]
+
+
+def _first(chosen: NDArray[np.bool_], order: Order, size: int | None) -> int:
+    """Keep the first `size` chosen rows in secret order; the number of rows left out."""
+    rows = np.flatnonzero(chosen)
+    if size is None or len(rows) <= size:
+        return 0
+    out = rows[np.argsort(order[rows], kind="stable")[size:]]
+    chosen[out] = False
+    return len(out)
+
+
+def _cap(chosen: NDArray[np.bool_], entities: Codes, order: Order, cap: int) -> int:
+    """Keep the first `cap` chosen rows of every entity in secret order; the number of rows dropped."""
+    rows = np.flatnonzero(chosen)
+    rows = rows[np.lexsort((order[rows], entities[rows]))]
+    starts = np.flatnonzero(np.r_[True, np.diff(entities[rows]) != 0])
+    place = np.arange(len(rows)) - np.repeat(starts, np.diff(np.r_[starts, len(rows)]))
+    out = rows[place >= cap]
+    chosen[out] = False
+    return len(out)
+
+
+def _bound_largest(chosen: NDArray[np.bool_], entities: Codes, order: Order, share: float) -> int:
+    """Cap entities at the largest count that is at most `share` of what then remains; the number of rows dropped.
+
+    Where too few entities exist for any such count, nothing is dropped: the report then asks.
+    """
+    counts = np.sort(np.bincount(entities[chosen]))
+    counts = counts[counts > 0]
+    if counts[-1] <= share * counts.sum():
+        return 0
+    below = np.r_[0, np.cumsum(counts)]
+
+    def fits(cap: int) -> bool:
+        smaller = int(np.searchsorted(counts, cap))
+        return bool(cap <= share * (below[smaller] + cap * (len(counts) - smaller)) + 1e-9)
+
+    # A cap of t leaves sum(min(count, t)) rows: per row of the cap a falling number, so the caps that fit are the low ones.
+    low, high = 0, int(counts[-1])
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle - 1)
+    return _cap(chosen, entities, order, low) if low else 0
