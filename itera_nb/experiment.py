@@ -76,6 +76,11 @@ class Experiment:
         """The folder's name."""
         return self.folder.name
 
+    def registered(self, parts: tuple[str, ...]) -> dict[str, Any]:
+        """The values of these sections of `experiment.toml`, resolved, as JSON."""
+        values = self.spec.model_dump(mode="json", by_alias=True, include=set(parts))
+        return {part: values[part] for part in parts}
+
     # the record --------------------------------------------------------------------------------------------
 
     @property

@@ -19,7 +19,6 @@ from itera_nb.spec import Spec
 
 LOCKING = ("frame_locked", "sampled", "metric_locked", "amended")
 FRAME_PARTS = ("frame", "arms", "rule", "manifests")
-SOURCE_PARTS = ("source", "split")
 METRIC_PARTS = ("metric", "judge", "run", "models", "resources", "iterate", "code")
 
 
@@ -70,14 +69,13 @@ def arm_changes(spec: Spec, built: Mapping[str, Manifest]) -> list[ArmChange]:
 
 def values(experiment: Experiment, parts: tuple[str, ...]) -> dict[str, Any]:
     """The values of these parts of the experiment as they stand now."""
-    spec = experiment.spec
-    now = spec.model_dump(mode="json", by_alias=True)
+    now = experiment.registered(tuple(p for p in parts if p not in {"manifests", "code"}))
     if "manifests" in parts:
         now["manifests"] = {name: m.components for name, m in manifests(experiment).items()}
     if "code" in parts:
-        files = code_files(spec, experiment.folder)
+        files = code_files(experiment.spec, experiment.folder)
         now["code"] = {p: hashlib.sha256(f.read_bytes()).hexdigest() for p, f in files.items()}
-    return {part: now.get(part) for part in parts}
+    return now
 
 
 def toml_hash(experiment: Experiment) -> str:

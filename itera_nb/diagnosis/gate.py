@@ -1,4 +1,4 @@
-"""The generalisation gate: what each change did on rows that contain what it added, and on those that do not."""
+"""The generalisation gate: what a change did on rows that contain what it added, and on the others."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 from itera_nb.arms.manifest import Manifest
 from itera_nb.scoring.evidence import Evidence, compare
 from itera_nb.stats import overfit
+from itera_nb.stats.decision import effect_text
 
 CLASSES = ("universal", "hardcode", "cant_tell")
 ACTIONS = ("keep", "upgrade", "lift_out", "delete")
@@ -24,7 +25,7 @@ class GateEvidence:
     Attributes:
         literals: Strings and numbers that the change added.
         touched: Dev rows that contain one of them.
-        verdict: hardcode_suspected, survives, unclear or not_testable.
+        verdict: "hardcode suspected", "survives", "unclear" or "not testable".
         top_cluster_share: Share of the gain held by the cluster that gains most, or None.
     """
 
@@ -78,20 +79,21 @@ def measure(
 ) -> GateEvidence:
     """The gate's figures for one change: `touched` is the n-mask of rows that contain what it added."""
     compared = compare(evidence, arm, parent, 0.05)
-    found = overfit.gate(compared.d, touched, evidence.cluster)
+    found = overfit.touched_gate(compared.d, touched, evidence.cluster, graded=evidence.graded)
+    clusters = None if evidence.cluster is None else overfit.cluster_gate(compared.d, evidence.cluster)
     names = ", ".join(repr(x) for x in literals[:5]) or "none"
     parts = [f"added literals: {names}", f"{int(touched.sum())} of {touched.size} dev rows contain one"]
-    if found.touched is not None and found.untouched is not None:
-        parts.append(
-            f"gain {100 * found.touched:+.1f} pp on those, {100 * found.untouched:+.1f} pp on the others"
-        )
+    if found.touched is not None:
+        parts.append(f"gain {effect_text(found.touched)} on those")
+    if found.untouched is not None:
+        parts.append(f"{effect_text(found.untouched)} on the others")
     return GateEvidence(
         literals,
         int(touched.sum()),
-        found.touched,
-        found.untouched,
+        found.touched.estimate if found.touched else None,
+        found.untouched.estimate if found.untouched else None,
         found.verdict,
-        found.top_cluster_share,
+        clusters.top_gain_share if clusters else None,
         "; ".join(parts),
     )
 
@@ -107,6 +109,6 @@ def decide(class_: str, action: str, measured: GateEvidence, evidence: str | Non
         raise ValueError(f"a class is one of {', '.join(CLASSES)}; an action one of {', '.join(ACTIONS)}")
     if class_ != "universal" and action == "keep":
         raise ValueError(f"a change classed {class_} is upgraded, lifted out or deleted, not kept")
-    if class_ == "universal" and measured.verdict == "hardcode_suspected" and not (evidence or "").strip():
+    if class_ == "universal" and measured.verdict == "hardcode suspected" and not (evidence or "").strip():
         raise ValueError("a change called universal against the measured evidence needs a written reason")
     return class_ == "universal" and action == "keep"

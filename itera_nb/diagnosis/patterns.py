@@ -94,11 +94,11 @@ def _seen(evidence: Evidence, arm: str, d: np.ndarray, revealed: Collection[str]
         text = f"{int(mask.sum())} dev rows were read: too few to compare"
         return Pattern(arm, name, None if mask.any() else False, text, follows)
     cluster = evidence.cluster
-    found = overfit.seen_vs_unseen(
+    found = overfit.welch(
         d[mask],
         d[~mask],
         None if cluster is None else cluster[mask],
         None if cluster is None else cluster[~mask],
     )
     text = f"read rows {100 * d[mask].mean():+.1f} pp, others {100 * d[~mask].mean():+.1f} pp"
-    return Pattern(arm, name, found.p_greater < 0.05, text, follows)
+    return Pattern(arm, name, found.p_one_sided < 0.05, text, follows)

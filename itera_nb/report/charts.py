@@ -41,31 +41,30 @@ _WIDE_FONTS = ("Noto Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans A
 def arm_bar(data: Mapping[str, Any]) -> Figure:
     """Mean score of each arm on the sealed rows, with the spread of its trials and the line it had to reach.
 
-    Where dev scores are in the file they stand below, paler: they were tuned on and are no evidence.
+    Where dev scores are in the file they stand below, paler: they were open to tuning and are no evidence.
 
     Raises:
         DataError: A published key is missing or wrong.
     """
     results = read(data)
     arms = sorted(results.arms, key=lambda arm: (not arm.baseline, arm.control))
-    needed = results.baseline.score + results.min_effect
     with _style():
-        figure = _figure(0.95 + (0.62 if results.dev else 0.45) * len(arms), _bar_title(results, needed))
+        figure = _figure(0.85 + (0.46 if results.dev else 0.42) * len(arms), _bar_title(results))
         axes = figure.add_subplot()
         for i, arm in enumerate(arms):
             dev = results.dev.get(arm.id)
-            colour, y = _colour(results, arm), i - (0.17 if dev else 0)
-            _bar(axes, y, arm.score, arm.trials, colour, results.score(arm.score))
+            y = i - (0.17 if dev else 0)
+            _bar(axes, y, arm.score, arm.trials, _colour(results, arm), results.score(arm.score))
             if dev:
-                _bar(axes, i + 0.2, fmean(dev), dev, FAINT, f"dev {results.score(fmean(dev))}", minor=True)
+                label = f"dev {results.score(fmean(dev))}"
+                _bar(axes, i + 0.2, fmean(dev), dev, FAINT, label, minor=True)
         axes.set_yticks(range(len(arms)), [_arm_label(arm) for arm in arms])
-        axes.set_ylim(len(arms) - 0.4, -0.75)
-        top = max(needed, *(a.score for a in arms), *(fmean(d) for d in results.dev.values()))
+        axes.set_ylim(len(arms) - 0.4, -0.8)
+        top = max(results.needed, *(a.score for a in arms), *(fmean(d) for d in results.dev.values()))
         axes.set_xlim(0, top * 1.04)
-        axes.axvline(needed, color=INK, linestyle=(0, (4, 2)), linewidth=1.1)
-        axes.text(
-            needed, -0.5, f"needed {results.score(needed)} ", ha="right", va="bottom", color=INK, fontsize=7.5
-        )
+        axes.axvline(results.needed, color=INK, linestyle=(0, (4, 2)), linewidth=1.1)
+        needed = f"needed {results.score(results.needed)} "
+        axes.text(results.needed, -0.48, needed, ha="right", va="bottom", color=INK, fontsize=7.5)
         metric = shorten(results.metric, 30)
         axes.set_xlabel(_literal(f"{metric} on {count(results.n)} sealed rows, mean ± sd of trials"))
         axes.xaxis.set_major_formatter(_score_ticks(results))
@@ -74,17 +73,16 @@ def arm_bar(data: Mapping[str, Any]) -> Figure:
 
 
 def forest_plot(data: Mapping[str, Any]) -> Figure:
-    """Effect of each candidate on all sealed rows and on every slice, with intervals, needed effect and loss floor.
+    """Effect of each candidate on all sealed rows and on each slice, with the needed effect and the floor.
 
     Raises:
         DataError: A published key is missing or wrong.
     """
     results = read(data)
-    lead = results.lead
-    slices = sorted(results.slices, key=lambda s: -_estimate(lead, s.id))
+    slices = sorted(results.slices, key=lambda s: -_estimate(results.lead, s.id))
     with _style():
-        arms = results.candidates or tuple(a for a in results.arms if a.effect)
-        figure = _figure(1.25 + 0.27 * (len(slices) + 1.4), _forest_title(results, lead))
+        figure = _figure(1.25 + 0.27 * (len(slices) + 1.4), _forest_title(results))
+        arms = results.candidates
         panels = figure.subplots(1, max(1, len(arms)), sharey=True, sharex=True, squeeze=False)[0]
         for axes, arm in zip(panels, arms, strict=False):
             _forest_panel(axes, results, arm, slices, numbers=len(arms) == 1)
@@ -94,33 +92,27 @@ def forest_plot(data: Mapping[str, Any]) -> Figure:
         panels[0].set_yticks([0, *(1.4 + i for i in range(len(slices)))], labels)
         panels[0].get_yticklabels()[0].set_fontweight("bold")
         panels[0].set_ylim(1.4 + len(slices) - 0.4, -0.95)
-        figure.supxlabel(
-            _literal(
-                f"difference in {shorten(results.metric, 24)} to {shorten(results.baseline.name, 28)}, points"
-            ),
-            fontsize=8,
-            color=MUTED,
-        )
+        metric, today = shorten(results.metric, 24), shorten(results.baseline.name, 28)
+        label = _literal(f"difference in {metric} to {today}, points")
+        figure.supxlabel(label, fontsize=8, color=MUTED)
     return figure
 
 
 def cost_vs_accuracy(data: Mapping[str, Any]) -> Figure:
     """Score against price; against latency where nothing is billed; scores alone where neither is known.
 
-    Vertical bars are the interval of the difference to the baseline, horizontal bars run from p50 to p95 latency.
+    Vertical bars are intervals of the difference to the baseline, horizontal bars run from p50 to p95.
 
     Raises:
         DataError: A published key is missing or wrong.
     """
     results = read(data)
-    billed = any(arm.cost for arm in results.arms)
-    timed = any(arm.p95 is not None for arm in results.arms)
     with _style():
-        figure = _figure(2.5, _cost_title(results, billed=billed, timed=timed))
+        figure = _figure(2.5, _cost_title(results))
         axes = figure.add_subplot()
-        if billed:
+        if results.billed:
             _scatter(axes, results, "USD per 1,000 rows, steady state", latency=False)
-        elif timed:
+        elif results.timed:
             _scatter(axes, results, "latency per row in ms: tick at p50, point at p95", latency=True)
         else:
             _strip(axes, results)
@@ -136,8 +128,18 @@ CHARTS: dict[str, Callable[[Mapping[str, Any]], Figure]] = {
 }
 
 
+def alt_text(data: Mapping[str, Any], name: str) -> str:
+    """The finding of a chart in words: its title, for readers who do not see it.
+
+    Raises:
+        DataError: A published key is missing or wrong.
+    """
+    titles = {"arm-bar": _bar_title, "forest-plot": _forest_title, "cost-vs-accuracy": _cost_title}
+    return titles[name](read(data))
+
+
 def png(figure: Figure, head: str = "") -> bytes:
-    """A figure as PNG bytes: the same figure gives the same bytes; `head` is kept as the text chunk `itera-record`."""
+    """A figure as PNG, byte for byte reproducible; `head` is kept in its text chunk `itera-record`."""
     buffer = BytesIO()
     with _style():
         metadata = {"Software": None} | ({"itera-record": head} if head.isascii() and head else {})
@@ -160,20 +162,9 @@ def write_charts(data: Mapping[str, Any], folder: Path) -> list[Path]:
     return paths
 
 
-def alt_text(data: Mapping[str, Any], name: str) -> str:
-    """The finding of a chart in words, for readers who do not see it."""
-    results = read(data)
-    if name == "forest-plot":
-        return _forest_title(results, results.lead)
-    if name == "arm-bar":
-        return _bar_title(results, results.baseline.score + results.min_effect)
-    billed = any(arm.cost for arm in results.arms)
-    return _cost_title(results, billed=billed, timed=any(arm.p95 is not None for arm in results.arms))
-
-
 @contextmanager
 def _style() -> Iterator[None]:
-    """Seaborn's whitegrid on matplotlib's own defaults, so that no user setting changes a recorded picture."""
+    """Seaborn's whitegrid on matplotlib's defaults: no user setting changes a recorded picture."""
     import seaborn as sns
 
     settings = {
@@ -203,7 +194,7 @@ def _style() -> Iterator[None]:
 
 @cache
 def _fonts() -> tuple[tuple[str, ...], frozenset[int]]:
-    """Matplotlib's own font, then installed ones with more scripts; and every code point that they can draw."""
+    """Matplotlib's own font, then installed ones with more scripts; and the code points that they draw."""
     from matplotlib import font_manager
 
     installed = {font.name: font.fname for font in font_manager.fontManager.ttflist}
@@ -261,41 +252,41 @@ def _gain(effect: Effect) -> str:
     return f"is not shown to differ ({points(effect.estimate)} points)"
 
 
-def _forest_title(results: Results, lead: Arm | None) -> str:
+def _forest_title(results: Results) -> str:
+    lead = results.lead
     if lead is None or lead.effect is None:
         return "No arm was compared with the baseline"
-    harmed = sorted((s for s in results.slices if s.id in lead.harmed), key=lambda s: _estimate(lead, s.id))
     start = f"{shorten(lead.name, 32)} {_gain(lead.effect)}"
-    if harmed:
-        more = f" and {len(harmed) - 1} more" if len(harmed) > 1 else ""
-        loss = _estimate(lead, harmed[0].id)
-        if lead.effect.high < 0:
-            return f"{start}, most on {shorten(harmed[0].name, 32)} ({size(loss)})"
-        verb = f"loses {size(loss)}" if loss < 0 else "may lose"
-        return (
-            f"{start}, {'but ' if lead.effect.low > 0 else ''}{verb} on {shorten(harmed[0].name, 32)}{more}"
-        )
-    return f"{start}; no slice is flagged" if lead.slices else start
+    harmed = sorted((s for s in results.slices if s.id in lead.harmed), key=lambda s: _estimate(lead, s.id))
+    if not harmed:
+        return f"{start}; no slice is flagged" if lead.slices else start
+    worst, loss = shorten(harmed[0].name, 32), _estimate(lead, harmed[0].id)
+    if lead.effect.high < 0:
+        return f"{start}, most on {worst} ({size(loss)})"
+    verb = f"loses {size(loss)}" if loss < 0 else "may lose"
+    more = f" and {len(harmed) - 1} more" if len(harmed) > 1 else ""
+    return f"{start}, {'but ' if lead.effect.low > 0 else ''}{verb} on {worst}{more}"
 
 
-def _bar_title(results: Results, needed: float) -> str:
+def _bar_title(results: Results) -> str:
+    needed = results.score(results.needed)
     best = max(results.candidates, key=lambda arm: arm.score, default=None)
     if best is None:
         return f"{shorten(results.baseline.name, 32)} scores {results.score(results.baseline.score)}"
-    name = shorten(best.name, 32)
-    if best.score >= needed - 1e-12:
-        return f"{name} scores {results.score(best.score)} where {results.score(needed)} was needed"
+    name, score = shorten(best.name, 32), results.score(best.score)
+    if best.score >= results.needed - 1e-12:
+        return f"{name} scores {score} where {needed} was needed"
     if len(results.candidates) > 1:
-        return f"No arm reaches the {results.score(needed)} needed; {name} comes closest with {results.score(best.score)}"
-    return f"{name} scores {results.score(best.score)}, short of the {results.score(needed)} needed"
+        return f"No arm reaches the {needed} needed; {name} comes closest with {score}"
+    return f"{name} scores {score}, short of the {needed} needed"
 
 
-def _cost_title(results: Results, *, billed: bool, timed: bool) -> str:
+def _cost_title(results: Results) -> str:
     lead, today = results.lead, results.baseline
     if lead is None or lead.effect is None:
         return "Score and cost of each arm"
     start = f"{shorten(lead.name, 32)} {_gain(lead.effect)}"
-    if billed:
+    if results.billed:
         if lead.cost is None or today.cost is None:
             return f"{start}; what it costs is not known"
         change = lead.cost - today.cost
@@ -304,9 +295,9 @@ def _cost_title(results: Results, *, billed: bool, timed: bool) -> str:
         relative = f" ({signed(100 * change / today.cost, 0)} %)" if today.cost else ""
         return f"{start} and {'costs' if change > 0 else 'saves'} {usd(abs(change))} per 1,000 rows{relative}"
     why = "No arm is billed" if all(a.cost == 0 for a in results.arms) else "Costs are not known"
-    if timed and lead.p95 is not None and today.p95 is not None:
+    if results.timed and lead.p95 is not None and today.p95 is not None:
         return f"{why}: {start}, {milliseconds(lead.p95 - today.p95, sign=True)} at p95"
-    return f"{why}{'' if timed else ', latency was not measured'}: {start}"
+    return f"{why}{'' if results.timed else ', latency was not measured'}: {start}"
 
 
 def _bar(
@@ -315,7 +306,7 @@ def _bar(
     mean: float,
     trials: Sequence[float],
     colour: str,
-    label: str,
+    text: str,
     *,
     minor: bool = False,
 ) -> None:
@@ -328,7 +319,7 @@ def _bar(
     _beside(
         axes,
         y,
-        label + (f" ± {100 * spread:.1f}" if len(trials) > 1 else ""),
+        text + (f" ± {100 * spread:.1f}" if len(trials) > 1 else ""),
         color=MUTED if minor else INK,
         bold=not minor,
     )
@@ -348,7 +339,7 @@ def _beside(axes: Axes, y: float, text: str, *, color: str, bold: bool) -> None:
     )
 
 
-def _score_ticks(results: Results) -> Callable[[float, int], str]:
+def _score_ticks(results: Results) -> Callable[[float, float], str]:
     return lambda x, _: f"{x:.3g}" if results.graded else f"{100 * x:.3g} %"
 
 
@@ -367,15 +358,8 @@ def _forest_panel(axes: Axes, results: Results, arm: Arm, slices: Sequence[Slice
         marker = "D" if y == 0 else "X" if harmed else "o"
         low, mid, high = 100 * effect.low, 100 * effect.estimate, 100 * effect.high
         axes.plot([low, high], [y, y], color=colour, linewidth=3.2 if y == 0 else 2.0, zorder=3)
-        axes.plot(
-            mid,
-            y,
-            marker=marker,
-            color=colour,
-            markersize=8.5 if marker == "X" else 6.5,
-            markeredgecolor="white",
-            zorder=4,
-        )
+        large = 8.5 if marker == "X" else 6.5
+        axes.plot(mid, y, marker=marker, color=colour, markersize=large, markeredgecolor="white", zorder=4)
         if numbers:
             text = f"{points(effect.estimate)}  {interval(effect.low, effect.high)}"
             _beside(axes, y, text, color=HARM if harmed else INK, bold=harmed or y == 0)
@@ -411,8 +395,11 @@ def _scatter(axes: Axes, results: Results, label: str, *, latency: bool) -> None
     values = [x for _, x in known]
     if wide := min(values) > 0 and max(values) > 20 * min(values):
         axes.set_xscale("log")
-    for arm, x in known:
-        _point(axes, results, arm, x)
+    placed: list[float] = []
+    for arm, x in sorted(known, key=lambda pair: -pair[0].score):
+        near = any(abs(x - other) < 0.12 * max(values) for other in placed)
+        _point(axes, results, arm, x, below=near)
+        placed.append(x)
         if latency and arm.p50 is not None:
             colour = _colour(results, arm)
             axes.plot([arm.p50, x], [arm.score] * 2, color=colour, linewidth=1.6, zorder=2)
@@ -426,13 +413,13 @@ def _scatter(axes: Axes, results: Results, label: str, *, latency: bool) -> None
 
 def _strip(axes: Axes, results: Results) -> None:
     for i, arm in enumerate(results.arms):
-        _point(axes, results, arm, i)
+        _point(axes, results, arm, i, below=False)
     axes.set_xticks([])
     axes.set_xlabel(f"cost and latency are not known\n{_HOW}")
     axes.margins(x=0.3, y=0.2)
 
 
-def _point(axes: Axes, results: Results, arm: Arm, x: float) -> None:
+def _point(axes: Axes, results: Results, arm: Arm, x: float, *, below: bool) -> None:
     """A score with the interval of its difference to the baseline: what separates arms on the same rows."""
     colour, base = _colour(results, arm), results.baseline.score
     ends = [arm.score, arm.score]
@@ -443,11 +430,11 @@ def _point(axes: Axes, results: Results, arm: Arm, x: float) -> None:
     axes.plot(x, arm.score, marker=marker, color=colour, markersize=7.5, markeredgecolor=INK, zorder=3)
     axes.annotate(
         f"{_literal(shorten(arm.name, 22))}  {results.score(arm.score)}",
-        (x, ends[0] if arm.control else ends[1]),
-        xytext=(0, -4 if arm.control else 6),  # a control lies on the baseline: its label goes below
+        (x, ends[0] if below else ends[1]),
+        xytext=(0, -6 if below else 6),
         textcoords="offset points",
         ha="center",
-        va="top" if arm.control else "bottom",
+        va="top" if below else "bottom",
         fontsize=7.5,
         zorder=4,
     )

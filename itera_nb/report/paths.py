@@ -10,7 +10,7 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 def templates_dir() -> Path:
     """The folder `templates/`.
 
-    The checkout's own files win where there are any: a copy made when the package was installed would go stale.
+    The checkout's own files win: a copy made when the package was installed would go stale.
 
     Raises:
         FileNotFoundError: The installation carries no templates.

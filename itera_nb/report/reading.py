@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,9 +44,9 @@ class Node:
             return default
         return clean(self._get(key, str, "text"))
 
-    def texts(self, key: str) -> list[str]:
-        """The list of texts under `key`, empty where it is absent."""
-        found = self._get(key, list, "a list of texts") if self.has(key) else []
+    def texts(self, key: str, *, required: bool = True) -> list[str]:
+        """The list of texts under `key`; where it is not required, an absent one is empty."""
+        found = self._get(key, list, "a list of texts") if required or self.has(key) else []
         for i, item in enumerate(found):
             if not isinstance(item, str):
                 raise _wrong(f"{self.at(key)}[{i}]", "text", item)
@@ -69,9 +69,10 @@ class Node:
         """The truth value under `key`, false where it is absent."""
         return bool(self._get(key, bool, "true or false")) if self.has(key) else False
 
-    def keys(self) -> Iterator[str]:
+    @property
+    def keys(self) -> tuple[str, ...]:
         """The keys of this table."""
-        return iter(self.value)
+        return tuple(self.value)
 
     def _get(self, key: str, kind: type, expected: str) -> Any:
         if key not in self.value:
@@ -158,11 +159,26 @@ class Results:
 
     @property
     def lead(self) -> Arm | None:
-        """The candidate that the page speaks of: the verdict's, or the one with the largest measured effect."""
+        """The candidate that the page speaks of: the verdict's, else the one with the largest effect."""
         named = [arm for arm in self.candidates if arm.id == self.banner]
         return max(
             named or self.candidates, key=lambda arm: arm.effect.estimate if arm.effect else 0.0, default=None
         )
+
+    @property
+    def needed(self) -> float:
+        """The score that a candidate had to reach."""
+        return self.baseline.score + self.min_effect
+
+    @property
+    def billed(self) -> bool:
+        """Whether any arm is known to cost something."""
+        return any(arm.cost for arm in self.arms)
+
+    @property
+    def timed(self) -> bool:
+        """Whether any arm's p95 latency is known."""
+        return any(arm.p95 is not None for arm in self.arms)
 
     @property
     def graded(self) -> bool:
@@ -219,6 +235,7 @@ def _check_rest(root: Node) -> None:
     """Published keys that no chart draws; a file without them is not what it claims to be."""
     verdict, modes = root.node("verdict"), root.node("failure_modes")
     verdict.texts("killed")
+    verdict.text("winner", "")
     verdict.text("rationale")
     for category in modes.nodes("categories"):
         category.text("id")
@@ -233,13 +250,13 @@ def _arms(root: Node, itera: Node, slice_ids: set[str]) -> tuple[Arm, ...]:
     ids = [node.text("id") for node in nodes]
     if not ids:
         raise DataError("data.json: arms is empty", fix="expected a baseline and at least one arm")
-    for key in effects.keys():
+    for key in effects.keys:
         if clean(key) not in ids:
             raise DataError(
                 f"data.json: effect_sizes.{clean(key)}: no such arm", fix=f"arms: {', '.join(ids)}"
             )
     flagged = [node.text("id") for node in nodes if node.flag("baseline")]
-    without = [i for i in ids if i not in map(clean, effects.keys())]
+    without = [i for i in ids if i not in map(clean, effects.keys)]
     baseline = (flagged or without or ids)[0]
     harmed = _harmed(itera)
     return tuple(_arm(root, node, effects, baseline, slice_ids, harmed) for node in nodes)
@@ -259,7 +276,7 @@ def _arm(
     if effects.has(raw) and arm != baseline:
         aggregate = _effect(effects.node(raw).node("aggregate"))
         table = effects.node(raw).node("per_slice")
-        for key in table.keys():
+        for key in table.keys:
             if clean(key) not in slice_ids:
                 raise DataError(f"data.json: {table.at(clean(key))}: no such slice", fix="add it to slices")
             per_slice[clean(key)] = _effect(table.node(key))
@@ -288,15 +305,14 @@ def _effect(node: Node) -> Effect:
 
 def _harmed(itera: Node) -> dict[str, frozenset[str]]:
     """The slices that the verdict flagged, per arm."""
-    if not itera.has("records"):
-        return {}
+    records = itera.nodes("records") if itera.has("records") else []
     return {
         record.text("arm"): frozenset(
             s.text("id")
             for s in record.nodes("slices")
             if s.has("regression") or s.text("level") == "flagged"
         )
-        for record in itera.nodes("records")
+        for record in records
     }
 
 
@@ -304,4 +320,4 @@ def _dev(itera: Node) -> dict[str, tuple[float, ...]]:
     if not itera.has("dev"):
         return {}
     trials = itera.node("dev").node("trials")
-    return {clean(arm): tuple(trials.numbers(arm)) for arm in trials.keys()}
+    return {clean(arm): tuple(trials.numbers(arm)) for arm in trials.keys}

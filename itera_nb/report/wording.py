@@ -1,4 +1,4 @@
-"""How numbers and other people's text are written: points to one decimal, true minus signs, nothing executable."""
+"""How numbers and other people's text are written: points to one decimal, nothing executable."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from markupsafe import Markup, escape
 
 MINUS = "\u2212"
+NBSP = "\u00a0"  # a number and its unit stay on one line
 _JOINERS = {"\u200c", "\u200d"}  # part of words in several scripts, so they stay
 _CODE_SPAN = re.compile(r"`([^`]+)`")
 
@@ -63,12 +64,12 @@ def interval(low: float, high: float) -> str:
 
 def percent(share: float) -> str:
     """A score or share (fraction) as a percentage, one decimal."""
-    return f"{100 * share:.1f} %"
+    return f"{100 * share:.1f}{NBSP}%"
 
 
 def level(alpha: float) -> str:
     """The confidence level that belongs to a two-sided error: 0.05 -> "95 %", 0.0294 -> "97.1 %"."""
-    return f"{100 * (1 - alpha):.3g} %"
+    return f"{100 * (1 - alpha):.3g}{NBSP}%"
 
 
 def count(value: float) -> str:
@@ -86,7 +87,7 @@ def usd(value: float, *, sign: bool = False) -> str:
 def milliseconds(value: float, *, sign: bool = False) -> str:
     """A latency with as many digits as it needs; `sign` prints a plus or minus."""
     digits = 0 if abs(value) >= 10 else 1 if abs(value) >= 0.1 else 3
-    return f"{signed(value, digits) if sign else f'{value:,.{digits}f}'} ms"
+    return f"{signed(value, digits) if sign else f'{value:,.{digits}f}'}{NBSP}ms"
 
 
 def moment(iso: str, *, year: bool = True) -> str:
@@ -121,13 +122,19 @@ class Marked(str):
 
 
 def markdown(text: object) -> Marked:
-    """`text` as literal Markdown: no emphasis, link, image, HTML, formula, table cell or heading comes of it."""
+    """`text` as literal Markdown: no emphasis, link, HTML, formula, table cell or heading comes of it."""
     if isinstance(text, Marked):
         return text
-    literal = re.sub(r"([\\`*\[\]<>|~$&]|#(?=\d))", r"\\\1", str(text))
+    # A bracket opens a link only with a target behind it, a task box or a footnote only at the start.
+    literal = re.sub(r"([\\`*<>|~$&]|#(?=\d)|^[\[#+-]|\[(?=\^)|\](?=[(\[:]))", r"\\\1", str(text))
     literal = re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", literal)
     literal = re.sub(r":(?=//)", r"\\:", literal)  # bare addresses become links without it
     return Marked(re.sub(r"(?i)\b(www)\.", r"\1\\.", literal))
+
+
+def markdown_label(text: str) -> Marked:
+    """`text` as the literal label of a Markdown picture, where brackets count."""
+    return Marked(re.sub(r"(?<!\\)([\[\]])", r"\\\1", markdown(text)))
 
 
 def markdown_code(text: str) -> Marked:

@@ -270,7 +270,10 @@ def _run_pending(work: Work, pending: Sequence[Unit], groups: Sequence[RowGroup]
             for future in futures:
                 future.cancel()
             wait(futures)
-            raise _stopped(work, error, pending) from error
+            if isinstance(error, KeyboardInterrupt | StoppedError):
+                # No chain: what lies behind it may quote a row.
+                raise _stopped(work, error, pending) from None
+            raise
 
 
 def _wait(futures: Sequence[Future[None]]) -> None:
@@ -288,15 +291,13 @@ def _wait(futures: Sequence[Future[None]]) -> None:
         raise reached
 
 
-def _stopped(work: Work, error: BaseException, pending: Sequence[Unit]) -> BaseException:
-    """The same error with how much is recorded; an interrupt becomes a StoppedError."""
+def _stopped(work: Work, error: KeyboardInterrupt | StoppedError, pending: Sequence[Unit]) -> StoppedError:
+    """Why the run ended and how much is recorded."""
     done = sum(unit.key in work.log.finished for unit in pending)
     kept = f"{done} of {len(pending)} attempts of this run are recorded"
     if isinstance(error, KeyboardInterrupt):
         return StoppedError(f"interrupted; {kept}", fix=_AGAIN)
-    if isinstance(error, StoppedError):
-        return StoppedError(f"{error.what}; {kept}", fix=error.fix or _AGAIN)
-    return error
+    return StoppedError(f"{error.what}; {kept}", fix=error.fix or _AGAIN)
 
 
 def _python_job(work: Work, units: Sequence[Unit], groups: Sequence[RowGroup]) -> Callable[[], None]:

@@ -39,3 +39,8 @@ def progress_bar(label: str, total: int) -> Iterator[Callable[[Attempt], None]]:
             bar.update()
 
         yield step
+
+
+def relay(line: str) -> None:
+    """Pass a progress line of an isolated process on to standard error."""
+    print(line, file=sys.stderr, flush=True)  # noqa: T201

@@ -33,7 +33,6 @@ class Scored:
 
     results: pd.DataFrame
     record: Record
-    summary: dict[str, Any]
 
 
 def trial_seed(genesis: str, trial: int) -> int:
@@ -54,18 +53,22 @@ def runnable(
     if root is None:
         files = files_of(manifests.values(), code_files(spec, folder))
         root = take_once(files, experiment.path("runs", "snapshots"))
-    return [_runnable(spec, folder, root, name, arms[name], m) for name, m in manifests.items()], root
+    sealed = experiment.state.last("sealed")
+    inputs = tuple(sealed.body["inputs"]) if sealed else tuple(spec.source.inputs)
+    sealed = experiment.state.last("sealed")
+    inputs = tuple(sealed.body["inputs"]) if sealed else tuple(spec.source.inputs)
+    return [_runnable(spec, folder, root, inputs, arms[name], m) for name, m in manifests.items()], root
 
 
 def _runnable(
-    spec: Spec, folder: Path, root: Path, name: str, arm: ArmSpec, manifest: Manifest
+    spec: Spec, folder: Path, root: Path, inputs: tuple[str, ...], arm: ArmSpec, manifest: Manifest
 ) -> RunnableArm:
     return RunnableArm(
-        name=name,
+        name=manifest.arm,
         spec=arm,
         root=root,
         digest=manifest.digest,
-        inputs=tuple(spec.source.inputs),
+        inputs=inputs,
         pythonpath=tuple(root / "pythonpath" / str(i) for i in range(len(spec.run.pythonpath))),
         resources={key: (folder / path).resolve() for key, path in spec.resources.items()},
     )
@@ -88,20 +91,33 @@ def part_rows(experiment: Experiment, part: str) -> list[dict[str, Any]]:
     return read_part(experiment.path("data", f"{part}.parquet"))
 
 
+def fit_rows(experiment: Experiment, part: str) -> list[dict[str, Any]]:
+    """What arms learn from before they score `part`: train, and with dev folds also dev for the test."""
+    train = part_rows(experiment, "train")
+    if part != "test":
+        return train
+    dev = part_rows(experiment, "dev")
+    return [*train, *dev] if has_folds(dev) else train
+
+
+def has_folds(rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether these dev rows are in folds: each is scored by arms fitted on the others."""
+    return bool(rows) and rows[0].get("fold") is not None
+
+
 def row_groups(experiment: Experiment, part: str) -> list[RowGroup]:
-    """The rows to score with the rows to fit on: train for dev, and for small sets each fold by the others."""
-    rows, train = part_rows(experiment, part), part_rows(experiment, "train")
-    if part == "dev" and rows and rows[0].get("fold") is not None:
-        folds = sorted({row["fold"] for row in rows})
-        return [
-            RowGroup(
-                [r for r in rows if r["fold"] == fold],
-                [*train, *(r for r in rows if r["fold"] != fold)],
-                f"fold {fold}",
-            )
-            for fold in folds
-        ]
-    return [RowGroup(rows, train, part)]
+    """The rows to score with the rows to fit on: train, and for dev folds also the other folds."""
+    rows, train = part_rows(experiment, part), fit_rows(experiment, part)
+    if part != "dev" or not has_folds(rows):
+        return [RowGroup(rows, train, part)]
+    return [
+        RowGroup(
+            [row for row in rows if row["fold"] == fold],
+            [*train, *(row for row in rows if row["fold"] != fold)],
+            f"fold {fold}",
+        )
+        for fold in sorted({row["fold"] for row in rows})
+    ]
 
 
 def run_part(
@@ -170,6 +186,7 @@ def record_scores(
     part: str,
     evidence: Evidence,
     *,
+    baseline: str | None = None,
     iteration: str | None = None,
 ) -> Scored:
     """Keep a results table under `runs/` and append the `scored` record that vouches for it."""
@@ -177,16 +194,23 @@ def record_scores(
 
     file = f"runs/{part}.parquet" if iteration is None else f"runs/{part}-{iteration}.parquet"
     sha256 = experiment.write_frame(file, results)
-    summary = summarise(results, evidence)
     body = {
         "rows": part,
         "iteration": iteration,
         "file": file,
         "sha256": sha256,
         "fingerprint": digest(values(experiment, ("source", "metric", "run", "models", "resources", "code"))),
-        **summary,
+        "discordance": _discordance(evidence, baseline) if baseline else None,
+        **summarise(results, evidence),
     }
-    return Scored(results, experiment.record("scored", body), summary)
+    return Scored(results, experiment.record("scored", body))
+
+
+def _discordance(evidence: Evidence, baseline: str) -> float:
+    """Share of rows on which an arm and the baseline differ by half a score or more in one trial; arms' mean."""
+    base = evidence.scores[baseline][:, :1]
+    others = [y for arm, y in evidence.scores.items() if arm != baseline]
+    return float(np.mean([np.nanmean(np.abs(np.nan_to_num(y[:, :1]) - base) >= 0.5) for y in others]))
 
 
 def summarise(results: pd.DataFrame, evidence: Evidence) -> dict[str, Any]:
@@ -202,6 +226,7 @@ def summarise(results: pd.DataFrame, evidence: Evidence) -> dict[str, Any]:
         arms[arm] = {
             "mean": float(intention_to_treat(scores).mean()),
             "trials": [float(x) for x in per_trial],
+            "deterministic": bool(scores.shape[1] > 1 and np.all(np.nanstd(scores, axis=1) == 0)),
             "sd": float(per_trial.std(ddof=1)) if per_trial.size > 1 else 0.0,
             "statuses": {str(k): int(v) for k, v in part["status"].value_counts().items()},
             "unscored": int(part["score"].isna().sum()),

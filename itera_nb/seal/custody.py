@@ -1,4 +1,4 @@
-"""Who holds the key of a sealed test set: the operating system's keyring, or a private file outside the project."""
+"""Who holds the key of a sealed test set: the system's keyring, or a private file outside the project."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Custody:
 
 
 def state_dir() -> Path:
-    """The folder of this user's keys and last-seen heads (mode 0700): ``ITERA_STATE_DIR`` or the system's own."""
+    """The folder of this user's keys and last-seen heads (mode 0700); ``ITERA_STATE_DIR`` overrides it."""
     given = os.environ.get("ITERA_STATE_DIR")
     if given:
         path = Path(given)
@@ -131,7 +131,7 @@ def load_secret(genesis_id: str) -> Secret:
     text = keyring.get_password(SERVICE, genesis_id) if keyring else None
     if text is None:
         raise RecordError(
-            f"the key of experiment {genesis_id} is not on this computer: the sealed rows cannot be opened here",
+            f"the key of experiment {genesis_id} is not here: the sealed rows cannot be opened",
             fix=f"run on the computer that sealed them, bring its key to {path} (mode 600), or: itera reseal",
         )
     return _parse(text, "the keyring")

@@ -1,4 +1,4 @@
-"""The last ledger head seen of each experiment, kept outside its folder: deleting the folder does not erase it."""
+"""The last ledger head seen of each experiment, kept where deleting its folder does not erase it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LOCK_SECONDS = 10
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The highest ledger record seen: its number, its hash, whether the test set was opened, and in which folder."""
+    """The highest ledger record seen: number, hash, whether the test set was opened, and in which folder."""
 
     seq: int
     hash: str
@@ -25,12 +25,17 @@ class Head:
 
 
 def remember(
-    genesis_id: str, seq: int, hash: str, *, opened: bool = False, folder: Path | None = None
+    genesis_id: str,
+    seq: int,
+    hash: str,  # noqa: A002
+    *,
+    opened: bool = False,
+    folder: Path | None = None,
 ) -> Head:
     """Remember a ledger head and return what is now remembered.
 
-    Never forgets: a lower `seq`, or another hash at the same `seq`, leaves the stored head as it is, and `opened`
-    stays true once it was. Compare with `recall` before trusting a ledger.
+    Never forgets: a lower `seq`, or another hash at the same `seq`, leaves the stored head as it is, and
+    `opened` stays true once it was. Compare with `recall` before trusting a ledger.
     """
     path = named("heads", genesis_id)
     with FileLock(path.with_suffix(".lock"), timeout=LOCK_SECONDS, mode=0o600):
@@ -61,4 +66,6 @@ def recall(genesis_id: str) -> Head | None:
         return None
     except (ValueError, KeyError, TypeError):
         damaged = path
-    raise RecordError(f"the remembered head in {damaged} is damaged", fix="compare with another copy, then delete it")
+    raise RecordError(
+        f"the remembered head in {damaged} is damaged", fix="compare with another copy, then delete it"
+    )

@@ -1,7 +1,7 @@
 """Parquet files sealed to age recipients, and the commitment to what is inside them.
 
-The cipher is Parquet modular encryption (AES-GCM, 256 bit, whole file including the footer); its data key is wrapped
-by age. Readers without the key then say "encrypted" and not "damaged". Nothing is decrypted to disk.
+The cipher is Parquet modular encryption (AES-GCM, 256 bit, whole file including the footer); its data key is
+wrapped by age. Readers without the key then say "encrypted" and not "damaged". Nothing is decrypted to disk.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ import json
 import os
 import tempfile
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -59,12 +60,15 @@ class PartWriter:
         self._waiting: list[pa.RecordBatch] = []
         self._waiting_rows = self._waiting_bytes = self._rows = 0
 
-    def __enter__(self) -> PartWriter:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        # Closed in this order also after an error: a writer that outlives its file complains when collected.
+        with suppress(OSError, pa.ArrowException):
+            self._writer.close()
         self._file.close()
         self._temporary.unlink(missing_ok=True)
 
@@ -112,8 +116,8 @@ def read_sealed(path: Path, identity: str, *, sha256: str | None = None) -> pa.T
     Args:
         path: The sealed file.
         identity: An age identity (``AGE-SECRET-KEY-…``).
-        sha256: The recorded hash of the file. The cipher alone does not notice a file that was sealed by somebody
-            else with the public key, nor a changed label in the key header.
+        sha256: The recorded hash of the file. The cipher alone does not notice a file that was sealed by
+            somebody else with the public key, nor a changed label in the key header.
 
     Raises:
         RecordError: The file is missing, is not the recorded one, is damaged, or is sealed to another key.
@@ -132,7 +136,9 @@ def read_sealed(path: Path, identity: str, *, sha256: str | None = None) -> pa.T
         failure = "is sealed to another key" if "No matching keys" in str(error) else "is damaged"
     except (OSError, ValueError, KeyError, TypeError):
         failure = "is damaged"
-    raise RecordError(f"the sealed file {path.name} {failure}", fix="restore it from the commit or backup that sealed it")
+    raise RecordError(
+        f"the sealed file {path.name} {failure}", fix="restore it from the commit or backup that sealed it"
+    )
 
 
 def file_sha256(path: Path) -> str:
@@ -144,8 +150,9 @@ def file_sha256(path: Path) -> str:
 class Commitment:
     """Salted commitment to rows in file order: it binds to the plaintext without revealing it.
 
-    HMAC-SHA256, keyed with the salt, over one JSON array of the column names and then one JSON array a row (values in
-    column order, not escaped, no blanks), each followed by a line feed. Blocks of any size give the same result.
+    HMAC-SHA256, keyed with the salt, over one JSON array of the column names and then one JSON array a row
+    (values in column order, not escaped, no blanks), each followed by a line feed. Blocks of any size give
+    the same result.
     """
 
     def __init__(self, salt: bytes, schema: pa.Schema) -> None:
@@ -197,7 +204,8 @@ class AgeLines:
         except (pyrage.DecryptError, ValueError):
             pass
         raise RecordError(
-            "a line of the encrypted log cannot be read", fix="restore the log from the backup that holds it whole"
+            "a line of the encrypted log cannot be read",
+            fix="restore the log from the backup that holds it whole",
         )
 
 
@@ -251,7 +259,7 @@ def _modular_encryption() -> Any:
         pe = None
     if pe is None:
         raise IteraError(
-            f"this build of pyarrow ({pa.__version__}) cannot encrypt Parquet files: the test set cannot be sealed",
+            f"this build of pyarrow ({pa.__version__}) cannot encrypt Parquet: nothing can be sealed",
             fix="install the official wheel: pip install --force-reinstall --only-binary :all: pyarrow",
         )
     return pe

@@ -1,4 +1,4 @@
-"""Rows that are the same input, up to writing: found so that they end on one side of the split, never dropped."""
+"""Rows with the same input, up to writing: kept on one side of the split, never dropped."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ def normalise(text: str) -> str:
     if text.isascii():
         return "".join(text.lower().split())
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-    return "".join(folded.translate(_removed()).split())
+    return unicodedata.normalize("NFC", "".join(folded.translate(_removed()).split()))
 
 
 def hash_inputs(batches: Iterable[pa.RecordBatch], key: bytes) -> Order:
-    """A keyed 64-bit hash (BLAKE2b) of the normalised values of every row, columns kept apart, in stream order.
+    """A keyed 64-bit hash (BLAKE2b) of the normalised values of every row, in stream order.
 
     Args:
         batches: The input columns only.
@@ -66,7 +66,7 @@ def hash_inputs(batches: Iterable[pa.RecordBatch], key: bytes) -> Order:
 
 
 def group_units(hashes: Order, clusters: pa.ChunkedArray | None) -> Units:
-    """Join duplicates with the declared clusters: connected components of rows that share an input or a cluster.
+    """Join duplicates with declared clusters: components of rows that share an input or a cluster.
 
     Args:
         hashes: One for each of n rows, from `hash_inputs`.

@@ -31,8 +31,8 @@ def derived_key(seed: bytes, purpose: str) -> bytes:
 def keyed_order(key: bytes, ids: pa.ChunkedArray) -> Order:
     """The place of every id (n text values) in a secret random order, as n numbers to sort by.
 
-    The number is the first 16 digits of hex SHA-256 of key in hex, ``|`` and the id: the same in any language and in
-    any order of the rows. Two of a million ids share one with probability 3e-8.
+    The number is the first 16 digits of hex SHA-256 of key in hex, ``|`` and the id: the same in any language
+    and in any order of the rows. Two of a million ids share one with probability 3e-8.
     """
     start, places = hashlib.sha256(key.hex().encode() + b"|"), np.empty(len(ids), np.uint64)
     for at in range(0, len(ids), BLOCK):
@@ -50,32 +50,36 @@ def codes_of(column: pa.ChunkedArray, *, missing_apart: bool) -> Codes:
 
     Args:
         column: Text values.
-        missing_apart: A missing value is an entity of its own (clusters, caps), or all of them are one (strata).
+        missing_apart: A missing value is an entity of its own (clusters, caps), or all of them are one
+            (strata).
     """
     encoded = column.combine_chunks().dictionary_encode()
     if isinstance(encoded, pa.ChunkedArray):
         encoded = encoded.combine_chunks()
-    codes = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False).astype(np.int64)
+    codes: Codes = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False).astype(np.int64)
     missing, first = codes < 0, len(encoded.dictionary)
     codes[missing] = first + (np.arange(missing.sum()) if missing_apart else 0)
     return codes
 
 
-def check_keys(keys: pa.Table, source: SourceSpec, split: SplitSpec) -> str | None:
+def check_keys(keys: pa.Table, order: Order, source: SourceSpec, split: SplitSpec) -> str | None:
     """Check ids, labels, slices and severity of every row; return the label column if its values are classes.
 
     A label is a class when it has at most 20 distinct values.
 
     Raises:
-        DataError: No rows; missing or repeated ids; missing labels; one class only; a slice or stratum with long text;
-            a severity that is not a number of 0 or more. With columns, counts and the first few ids.
+        DataError: No rows; missing or repeated ids; missing labels; one class only; a slice or stratum with
+            long text; a severity that is not a number of 0 or more. With columns, counts and the first few
+            ids.
     """
     ids = keys.column(source.id)
     if not len(ids):
         raise DataError("the source has no rows", fix="check [source] uri, and the filter that made the file")
     if ids.null_count:
-        raise DataError(f"{ids.null_count} of {len(ids)} rows have no {source.id!r}", fix="every row needs its own id")
-    _unique(ids, source.id)
+        raise DataError(
+            f"{ids.null_count} of {len(ids)} rows have no {source.id!r}", fix="every row needs its own id"
+        )
+    _unique(ids, order, source.id)
     for column in dict.fromkeys([*source.slices, *split.stratify]):
         if (pc.max(pc.utf8_length(keys.column(column))).as_py() or 0) > MAX_KEY:
             raise DataError(
@@ -87,13 +91,16 @@ def check_keys(keys: pa.Table, source: SourceSpec, split: SplitSpec) -> str | No
     return _check_labels(keys, source.id, source.expected) if source.expected else None
 
 
-def _unique(ids: pa.ChunkedArray, name: str) -> None:
-    # Comparing numbers first: a table of all ids costs several times the memory.
-    counted = ids.value_counts() if pc.count_distinct(ids).as_py() < len(ids) else None
-    if counted is None:
+def _unique(ids: pa.ChunkedArray, order: Order, name: str) -> None:
+    # Comparing their hashes first: a table of all ids would cost several times the memory.
+    places = np.sort(order)
+    if not (places[1:] == places[:-1]).any():
         return
+    counted = ids.value_counts()
     values, counts = counted.field(0), counted.field(1)
     repeated = values.filter(pc.greater(counts, 1))
+    if not len(repeated):
+        return
     raise DataError(
         f"{len(repeated)} values of {name!r} stand in more than one row: {_few(repeated)}",
         fix="name the column that is unique, or drop the repeated rows",
@@ -124,7 +131,7 @@ def _check_severity(keys: pa.Table, id_column: str, severity: str) -> None:
     if pc.any(wrong).as_py():
         ids = keys.column(id_column).filter(wrong)
         raise DataError(
-            f"{len(ids)} rows have a severity {severity!r} that is not a number of 0 or more: {id_column} {_few(ids)}",
+            f"{len(ids)} rows have a {severity!r} that is not a number of 0 or more: {id_column} {_few(ids)}",
             fix="give every row a weight, or remove `severity`",
         )
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 JSON_FIELD = {b"itera": b"json"}
-"""Metadata of a text column that holds JSON: lists and objects of a JSON source, kept exactly as they were."""
+"""Metadata of a text column that holds JSON: lists and objects of a JSON source, exactly as they were."""
 
 
 def read_part(path: Path) -> list[dict[str, Any]]:

@@ -1,8 +1,10 @@
-"""A source of rows behind three questions: how many of each kind, which keys, and the chosen rows as a stream.
+"""A source of rows behind three questions: how many of each kind, which keys, which chosen rows.
 
-What a person can get wrong in a file is answered with columns, row ids and counts; never with the text of a row,
-which may become a test row. The engine's own messages quote rows and are therefore never passed on.
+What a person can get wrong in a file is answered with columns, row ids and counts; never with the text of a
+row, which may become a test row. The engine's own messages quote rows and are therefore never passed on.
 """
+
+# ruff: noqa: S608 - file and column names cannot be bound in a view; _name and _literal quote them
 
 from __future__ import annotations
 
@@ -30,8 +32,10 @@ MAX_BYTES = 32 * 2**30
 MAX_CELL = 4_000_000
 MAX_ID = 256
 MAX_KEY = 64
-MEMORY_LIMIT = "1GB"
+MEMORY = (2**28, 2**30)
+"""Bytes that the engine may use: the least, and the most where the row groups of a Parquet file are large."""
 BATCH_ROWS = 16_384
+BATCH_BYTES = 2**28
 EXTENSIONS = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson", ".json")
 INTEGERS = re.compile(r"U?(TINYINT|SMALLINT|INTEGER|BIGINT|HUGEINT)")
 INTEGER_TEXT = r"0|-?[1-9][0-9]{0,17}"
@@ -48,7 +52,7 @@ class Relation(Protocol):
         """Names of all columns, in source order."""
 
     def counts(self, by: Sequence[str]) -> pa.Table:
-        """Rows of each combination of values: the columns `by` (text) and ``count``, ordered by the values."""
+        """Rows of each combination of values: columns `by` (text) and ``count``, ordered by the values."""
 
     def keys(self, columns: Sequence[str]) -> pa.Table:
         """The id and the given columns of every row, as text, in source order.
@@ -57,12 +61,12 @@ class Relation(Protocol):
         """
 
     def rows(self, ids: pa.ChunkedArray, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        """The id and the given columns, in their own types, of the rows whose ids are given in source order."""
+        """The id and the given columns, in their own types, of the rows with `ids` (in source order)."""
 
 
 @dataclass(frozen=True, slots=True)
 class ColumnInfo:
-    """What may be said of a column before the split: no values. `distinct` is an estimate (HyperLogLog, ~2 %)."""
+    """What may be said of a column before the split: no values. `distinct` is an estimate (HyperLogLog)."""
 
     name: str
     type: str
@@ -81,30 +85,33 @@ class SourceInfo:
 class DuckDBRelation:
     """A CSV, TSV, Parquet or JSON(-lines) file, read by DuckDB in bounded memory and without any spill file.
 
-    A CSV has no types: a column whose every value is an integer without leading zeros is an integer column, one whose
-    every value is a decimal number a float column, everything else is text, and so are the columns named in `text`.
-    Lists and objects of a JSON file are kept as they are (see `parts.to_rows`); a CSV keeps them as text.
+    A CSV has no types: a column whose every value is an integer without leading zeros is an integer column,
+    one whose every value is a decimal number a float column, everything else is text, and so are the columns
+    named in `text`. Lists and objects of a JSON file are kept as they are (see `parts.to_rows`); a CSV keeps
+    them as text.
 
     Args:
         path: The file; ``.gz`` may follow the extension of CSV and JSON.
-        id: The column that identifies a row; None for a table of counts.
+        id_column: The column that identifies a row; None for a table of counts.
         text: Columns of a CSV that stay text, for example slices such as ``007``.
 
     Raises:
         DataError: The file is missing, of another kind, or too large.
     """
 
-    def __init__(self, path: Path, id: str | None, *, text: Collection[str] = ()) -> None:
-        self._path, self._id = path, id
-        self._text = {*text, id}
+    def __init__(self, path: Path, id_column: str | None, *, text: Collection[str] = ()) -> None:
+        self._path, self._id = path, id_column
+        self._text = {*text, id_column}
         self._json: set[str] = set()
         if not path.is_file():
-            raise DataError(f"the source {path} does not exist", fix="[source] uri is relative to experiment.toml")
+            raise DataError(
+                f"the source {path} does not exist", fix="[source] uri is relative to experiment.toml"
+            )
         self._kind = _kind(path)
         self._connection = duckdb.connect(
             ":memory:",
             config={
-                "memory_limit": MEMORY_LIMIT,
+                "memory_limit": f"{MEMORY[0]}B",
                 # No spill file can ever hold a row; nothing below sorts or joins wide columns.
                 "temp_directory": "",
                 "preserve_insertion_order": True,
@@ -120,7 +127,7 @@ class DuckDBRelation:
         return tuple(self._types)
 
     def counts(self, by: Sequence[str]) -> pa.Table:
-        """Rows of each combination of values: the columns `by` (text) and ``count``, ordered by the values."""
+        """Rows of each combination of values: columns `by` (text) and ``count``, ordered by the values."""
         self._require(by)
         keys = ", ".join(f"{self._key(c)} AS {_name(c)}" for c in by)
         order = ", ".join(str(i + 1) for i in range(len(by)))
@@ -147,7 +154,9 @@ class DuckDBRelation:
         for batch in self._stream([c for c in dict.fromkeys(columns) if c != self._id]):
             size += batch.nbytes
             if size > MAX_BYTES:
-                raise DataError(f"the source unpacks to more than {MAX_BYTES // 2**30} GiB", fix="use a smaller file")
+                raise DataError(
+                    f"the source unpacks to more than {MAX_BYTES // 2**30} GiB", fix="use a smaller file"
+                )
             # The ids come in source order, so no more than the next `num_rows` of them can be in this batch.
             ahead = ids.slice(done, batch.num_rows)
             wanted = batch.filter(pc.is_in(batch.column(0), value_set=ahead.combine_chunks()))
@@ -157,7 +166,9 @@ class DuckDBRelation:
             if wanted.num_rows:
                 yield wanted
         if done != len(ids):
-            raise DataError(f"{self._path.name} changed while it was read", fix="run the command again on a file at rest")
+            raise DataError(
+                f"{self._path.name} changed while it was read", fix="run the command again on a file at rest"
+            )
 
     def describe(self) -> SourceInfo:
         """Columns with type, null count and approximate distinct count, and the number of rows; no values."""
@@ -187,24 +198,35 @@ class DuckDBRelation:
         # The footer's byte sizes are no defence against a bomb; its row count is what readers go by.
         (rows,) = self._one_raw(f"SELECT sum(num_rows) FROM parquet_file_metadata({path})")
         _check_rows(self._path, int(rows or 0))
+        (group,) = self._one_raw(f"SELECT max(row_group_bytes) FROM parquet_metadata({path})")
+        limit = min(max(4 * int(group or 0), MEMORY[0]), MEMORY[1])
+        self._connection.execute(f"SET memory_limit = '{limit}B'")
         return f"SELECT * FROM read_parquet({path}, hive_partitioning = false)"
 
     def _load_csv(self) -> str:
         names, delimiter = _header(self._path)
         struct = ", ".join(f"{_literal(n)}: 'VARCHAR'" for n in names)
         scan = (
-            f"read_csv({_literal(self._path)}, auto_detect = false, header = true, delim = {_literal(delimiter)},"
-            f" quote = '\"', escape = '\"', columns = {{{struct}}}, allow_quoted_nulls = false, strict_mode = true,"
-            f" max_line_size = {MAX_CELL})"
+            f"read_csv({_literal(self._path)}, auto_detect = false, header = true, "
+            f"delim = {_literal(delimiter)}, quote = '\"', escape = '\"', strict_mode = true, "
+            f"allow_quoted_nulls = false, columns = {{{struct}}}, max_line_size = {MAX_CELL})"
         )
         open_ = [n for n in names if n not in self._text]
         tests = "".join(
-            f", bool_and(regexp_full_match({_name(n)}, {_literal(p)}))" for n in open_ for p in (INTEGER_TEXT, NUMBER_TEXT)
+            f", bool_and(regexp_full_match({_name(n)}, {_literal(p)}))"
+            for n in open_
+            for p in (INTEGER_TEXT, NUMBER_TEXT)
         )
         rows, *matches = self._one_raw(f"SELECT count(*){tests} FROM {scan}")
         _check_rows(self._path, rows)
-        types = {n: "BIGINT" if i else "DOUBLE" for n, i, d in zip(open_, matches[::2], matches[1::2], strict=True) if i or d}
-        selected = [f"CAST({_name(n)} AS {types[n]}) AS {_name(n)}" if n in types else _name(n) for n in names]
+        types = {
+            n: "BIGINT" if i else "DOUBLE"
+            for n, i, d in zip(open_, matches[::2], matches[1::2], strict=True)
+            if i or d
+        }
+        selected = [
+            f"CAST({_name(n)} AS {types[n]}) AS {_name(n)}" if n in types else _name(n) for n in names
+        ]
         return f"SELECT {', '.join(selected)} FROM {scan}"
 
     def _load_json(self) -> str:
@@ -214,8 +236,8 @@ class DuckDBRelation:
         names = [name for name, *_ in self._connection.execute(f"DESCRIBE FROM {scan}").fetchall()]
         # No name here means records that are not objects; the missing id column then says what is wrong.
         parts = ", ".join(
-            f"list(DISTINCT json_type({_name(n)})), bool_and(TRY_CAST({_name(n)} ->> '$' AS BIGINT) IS NOT NULL"
-            f" OR {_name(n)} ->> '$' IS NULL)"
+            f"list(DISTINCT json_type({_name(n)})), "
+            f"bool_and({_name(n)} ->> '$' IS NULL OR TRY_CAST({_name(n)} ->> '$' AS BIGINT) IS NOT NULL)"
             for n in names
         )
         rows, *figures = self._one_raw(f"SELECT count(*), {parts} FROM {scan}")
@@ -233,14 +255,30 @@ class DuckDBRelation:
     def _stream(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         self._require(columns)
         chosen = "".join(f", {_name(c)}" for c in columns)
-        query = f"SELECT CAST({_name(str(self._id))} AS VARCHAR) AS {_name(str(self._id))}{chosen} FROM source"
+        query = (
+            f"SELECT CAST({_name(str(self._id))} AS VARCHAR) AS {_name(str(self._id))}{chosen} FROM source"
+        )
         # `sql`, not `execute`: the latter holds the whole result before the first block.
-        reader = self._guarded(lambda: self._connection.sql(query).to_arrow_reader(BATCH_ROWS))
+        cursor = self._connection.cursor()
+        rows = self._batch_rows
+        reader = self._guarded(lambda: cursor.sql(query).to_arrow_reader(rows))
         fields = [f.with_metadata(JSON_FIELD) if f.name in self._json else f for f in reader.schema]
         schema = pa.schema(fields)
         while (batch := self._guarded(lambda: next(reader, None))) is not None:
-            _check_cells(batch)
             yield pa.RecordBatch.from_arrays(batch.columns, schema=schema)
+
+    @cached_property
+    def _batch_rows(self) -> int:
+        """Rows of a block, so that even blocks of the longest cells stay small; checks the longest cell."""
+        parts = ", ".join(f"max(strlen(CAST({_name(c)} AS VARCHAR)))" for c in self.columns)
+        longest = self._one(f"SELECT {parts} FROM source")
+        for column, size in zip(self.columns, longest, strict=True):
+            if size is not None and size > MAX_CELL:
+                raise DataError(
+                    f"the column {column!r} has a cell of {size:,} bytes (at most {MAX_CELL:,})",
+                    fix="shorten or drop it",
+                )
+        return min(max(BATCH_BYTES // max(sum(n or 0 for n in longest), 1), 64), BATCH_ROWS)
 
     def _check_size(self) -> None:
         if self._id is None:
@@ -251,11 +289,14 @@ class DuckDBRelation:
                 f"the id column {self._id!r} is of type {kind}: ids are text or integers",
                 fix="floats and dates print differently in every tool; write the id as text",
             )
-        rows, longest = self._one(f"SELECT count(*), max(strlen(CAST({_name(self._id)} AS VARCHAR))) FROM source")
+        rows, longest = self._one(
+            f"SELECT count(*), max(strlen(CAST({_name(self._id)} AS VARCHAR))) FROM source"
+        )
         _check_rows(self._path, rows)
         if longest is not None and longest > MAX_ID:
             raise DataError(
-                f"the id column {self._id!r} has values of {longest} bytes (at most {MAX_ID})", fix="name another id column"
+                f"the id column {self._id!r} has values of {longest} bytes (at most {MAX_ID})",
+                fix="name another id column",
             )
 
     def _key(self, column: str) -> str:
@@ -269,16 +310,14 @@ class DuckDBRelation:
         return self._guarded(lambda: self._one_raw(query))
 
     def _one_raw(self, query: str) -> tuple[Any, ...]:
-        row = self._connection.execute(query).fetchone()
-        assert row is not None
-        return tuple(row)
+        return tuple(self._connection.execute(query).fetchall()[0])
 
     def _guarded(self, action: Callable[[], T]) -> T:
-        """Run `action`; what the engine says stays here, since it quotes rows. Raised outside the handler: no chain."""
+        """Run `action`. What the engine says quotes rows and stays here: no chain, since raised outside."""
         try:
             return action()
         except (duckdb.Error, pa.ArrowException, OSError) as error:
-            failure = _explain(self._path, str(error))
+            failure = _explain(self._path, error)
         raise failure
 
 
@@ -286,11 +325,13 @@ def open_source(source: SourceSpec, split: SplitSpec, root: Path) -> DuckDBRelat
     """The relation of a `[source]`; `root` is the folder of experiment.toml.
 
     Raises:
-        DataError: The file is missing, of an unsupported kind, or lacks a declared column (the nearest is named).
+        DataError: The file is missing, of an unsupported kind, or lacks a declared column.
     """
     declared = declared_columns(source, split)
     if "://" in source.uri:
-        raise DataError(f"[source] uri {source.uri!r} is not a file", fix="export the rows to CSV, Parquet or JSON lines")
+        raise DataError(
+            f"[source] uri {source.uri!r} is not a file", fix="export the rows to CSV, Parquet or JSON lines"
+        )
     text = [c for c in declared if c not in {source.expected, source.severity, *source.inputs}]
     relation = DuckDBRelation(root / source.uri, source.id, text=[*text, *source.slices])
     require_columns(relation.columns, declared, Path(source.uri).name)
@@ -316,18 +357,22 @@ def require_columns(present: Sequence[str], wanted: Sequence[str], where: str) -
     lower = {c.lower(): c for c in present}
     near = {c: difflib.get_close_matches(c.lower(), lower, n=1) for c in missing}
     hints = [f"{c!r} (did you mean {lower[near[c][0]]!r}?)" if near[c] else repr(c) for c in missing]
-    raise DataError(
-        f"{where} has no column {', '.join(hints)}", fix=f"columns: {', '.join(present[:40])}"
-    )
+    raise DataError(f"{where} has no column {', '.join(hints)}", fix=f"columns: {', '.join(present[:40])}")
 
 
 def _kind(path: Path) -> str:
     name = path.name.lower()
     if re.search(r"[*?\[\]{}]", str(path)):
-        raise DataError(f"the path {path} contains a wildcard character", fix="rename the file: * ? [ ] { } are not allowed")
+        raise DataError(
+            f"the path {path} contains a wildcard character",
+            fix="rename the file: * ? [ ] { } are not allowed",
+        )
     plain = name.removesuffix(".gz")
     if not plain.endswith(EXTENSIONS) or (name.endswith(".parquet.gz")):
-        raise DataError(f"cannot tell what kind of file {path.name} is", fix=f"known: {' '.join(EXTENSIONS)} (text also .gz)")
+        raise DataError(
+            f"cannot tell what kind of file {path.name} is",
+            fix=f"known: {' '.join(EXTENSIONS)} (text also .gz)",
+        )
     if path.stat().st_size == 0:
         raise DataError(f"{path.name} is empty", fix="export the rows again")
     return "parquet" if plain.endswith(".parquet") else "csv" if plain.endswith((".csv", ".tsv")) else "json"
@@ -347,12 +392,19 @@ def _header(path: Path) -> tuple[list[str], str]:
     except UnicodeDecodeError as error:
         failure = _not_utf8(path, f"byte {error.start}")
     except (csv.Error, OSError, EOFError):
-        failure = DataError(f"the header of {path.name} cannot be read", fix="export the file again, with one header line")
+        failure = DataError(
+            f"the header of {path.name} cannot be read", fix="export the file again, with one header line"
+        )
     else:
-        wrong = sorted({n or "(no name)" for n in names if not n or [m.lower() for m in names].count(n.lower()) > 1})
+        wrong = sorted(
+            {n or "(no name)" for n in names if not n or [m.lower() for m in names].count(n.lower()) > 1}
+        )
         if not wrong:
             return names, delimiter
-        failure = DataError(f"{path.name} has columns without a name or of the same name: {', '.join(wrong)}", fix="rename them")
+        failure = DataError(
+            f"{path.name} has columns without a name or of the same name: {', '.join(wrong)}",
+            fix="rename them",
+        )
     raise failure
 
 
@@ -369,17 +421,9 @@ def _json_type(kinds: set[str], fits: bool | None) -> str | None:
 
 def _check_rows(path: Path, rows: int) -> None:
     if rows > MAX_ROWS:
-        raise DataError(f"{path.name} has {rows:,} rows (at most {MAX_ROWS:,})", fix="draw a sample of it first")
-
-
-def _check_cells(batch: pa.RecordBatch) -> None:
-    for name, column in zip(batch.schema.names, batch.columns, strict=True):
-        if pa.types.is_string(column.type) or pa.types.is_binary(column.type):
-            longest = pc.max(pc.binary_length(column)).as_py() or 0
-            if longest > MAX_CELL:
-                raise DataError(
-                    f"the column {name!r} has a cell of {longest:,} bytes (at most {MAX_CELL:,})", fix="shorten or drop it"
-                )
+        raise DataError(
+            f"{path.name} has {rows:,} rows (at most {MAX_ROWS:,})", fix="draw a sample of it first"
+        )
 
 
 LINE = re.compile(r"CSV Error on Line: (\d+)|in line (\d+)|at line (\d+)")
@@ -389,19 +433,22 @@ CAUSES: Mapping[str, str] = {
     "Maximum line size": f"has a row longer than {MAX_CELL:,} bytes",
     "maximum_object_size": "has a record longer than 16 MiB",
     "Malformed JSON": "is not valid JSON",
-    "Out of Memory": f"needs more than {MEMORY_LIMIT} of memory to read",
+    "Out of Memory": f"needs more than {MEMORY[1] >> 20} MiB of memory to read",
     "magic bytes": "is not a Parquet file",
     "is encrypted": "is encrypted",
 }
 
 
-def _explain(path: Path, message: str) -> DataError:
+def _explain(path: Path, error: Exception) -> DataError:
     """Our own words for an engine error; of its text only the line number is taken over."""
+    message = str(error)
     match = LINE.search(message)
     where = f"line {next(g for g in match.groups() if g)}" if match else ""
     if re.search(r"not utf-8|invalid unicode|invalid UTF", message, re.IGNORECASE):
         return _not_utf8(path, where)
-    cause = next((words for sign, words in CAUSES.items() if sign.lower() in message.lower()), "cannot be read")
+    cause = next(
+        (words for sign, words in CAUSES.items() if sign.lower() in message.lower()), "cannot be read"
+    )
     return DataError(
         f"{path.name} {cause}{f' ({where})' if where else ''}",
         fix="repair or export the file again; rows are never shown here because they may become test rows",
@@ -410,7 +457,8 @@ def _explain(path: Path, message: str) -> DataError:
 
 def _not_utf8(path: Path, where: str) -> DataError:
     return DataError(
-        f"{path.name} is not UTF-8{f' ({where})' if where else ''}", fix=f"iconv -f latin1 -t utf-8 {path.name} > utf8.csv"
+        f"{path.name} is not UTF-8{f' ({where})' if where else ''}",
+        fix=f"iconv -f latin1 -t utf-8 {path.name} > utf8.csv",
     )
 
 

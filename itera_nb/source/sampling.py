@@ -1,4 +1,4 @@
-"""Which rows enter the experiment: at most so many of one entity, at most so many in all, in a secret order."""
+"""Which rows enter the experiment: at most so many of one entity and in all, in a secret order."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from itera_nb.source.keys import Codes, Order, codes_of, derived_key, keyed_order
+from itera_nb.source.keys import Codes, Order, codes_of
 from itera_nb.spec import SourceSpec
 
 MANY_DROPPED = 0.10
@@ -16,7 +16,7 @@ MANY_DROPPED = 0.10
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A question that a person answers with a reason before the experiment goes on: safeguard id and sentence."""
+    """A question that a person answers with a reason before going on: safeguard id and sentence."""
 
     safeguard: str
     sentence: str
@@ -26,9 +26,10 @@ class Ask:
 class SampleReport:
     """What the sample kept and dropped, in rows.
 
-    `over_cap` rows were more than `cap` of one entity, `over_share` rows more than `max_entity_share` of the sample,
-    `not_drawn` rows beyond the wanted size. `entities` have `capped` among them; `without_entity` rows name none and
-    are never capped. `largest_before` and `largest_after` are the largest entity's shares (fractions).
+    `over_cap` rows were more than `cap` of one entity, `over_share` rows more than `max_entity_share` of the
+    sample, `not_drawn` rows beyond the wanted size. `entities` have `capped` among them; `without_entity`
+    rows name none and are never capped. `largest_before` and `largest_after` are the largest entity's shares
+    (fractions).
     """
 
     source_rows: int
@@ -47,33 +48,31 @@ class SampleReport:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """The drawn rows: their ids (n text values) in source order, which of the source's rows they are, the report."""
+    """Which of the source's rows are drawn (n flags in source order), and the report."""
 
-    ids: pa.ChunkedArray
     mask: NDArray[np.bool_]
     report: SampleReport
 
 
-def draw_sample(keys: pa.Table, source: SourceSpec, seed: bytes, *, novelty: bool = False) -> Sample:
-    """Draw the sample: cap rows per entity, bound the largest entity, take the first `source.sample` that remain.
+def draw_sample(keys: pa.Table, order: Order, source: SourceSpec, *, novelty: bool = False) -> Sample:
+    """Draw the sample: cap rows per entity, bound the largest entity, take the first `source.sample` rows.
 
-    All three go by the order of `keyed_order` under HMAC(seed, "sample"), so that the same seed draws the same rows
-    from the same source in any order and with any engine.
+    All three go by the secret order, so that the same seed draws the same rows from the same source in any
+    order of its rows and with any engine.
 
     Args:
         keys: The id and, if declared, the `cap_by` column of every row, as text.
+        order: The `keyed_order` of the ids under HMAC(seed, "sample").
         source: The `[source]` section.
-        seed: The secret 32-byte seed.
         novelty: The frame says that novelty is the question, so that one row of an entity is what is wanted.
     """
     ids = keys.column(source.id)
-    order = keyed_order(derived_key(seed, "sample"), ids)
     chosen = np.ones(len(ids), np.bool_)
     if source.cap_by is None:
         not_drawn = _first(chosen, order, source.sample)
         kept = int(chosen.sum())
         report = SampleReport(len(ids), kept, 0, 0, not_drawn, 0.0, 0, 0, 0, 0.0, 0.0, ())
-        return Sample(ids.filter(pa.array(chosen)), chosen, report)
+        return Sample(chosen, report)
     column = keys.column(source.cap_by)
     entities = codes_of(column, missing_apart=True)
     before = np.bincount(entities)
@@ -98,7 +97,7 @@ def draw_sample(keys: pa.Table, source: SourceSpec, seed: bytes, *, novelty: boo
         largest_after=largest,
         asks=tuple(_asks(source, over_cap + over_share, dropped, largest, novelty)),
     )
-    return Sample(ids.filter(pa.array(chosen)), chosen, report)
+    return Sample(chosen, report)
 
 
 def _asks(source: SourceSpec, rows: int, share: float, largest: float, novelty: bool) -> list[Ask]:
@@ -109,11 +108,13 @@ def _asks(source: SourceSpec, rows: int, share: float, largest: float, novelty: 
             "frequent entities are frequent in production too"
         )
     if source.cap == 1 and not novelty:
-        asks.append(f"one row per {source.cap_by!r} removes repetition that production has; is novelty the question?")
+        asks.append(
+            f"one row per {source.cap_by!r} removes repetition that production has; is novelty the question?"
+        )
     if largest > source.max_entity_share + 1e-9:
         asks.append(
-            f"one {source.cap_by!r} makes up {largest:.0%} of the sample (at most {source.max_entity_share:.0%} wanted): "
-            "there are too few others to bound it"
+            f"one {source.cap_by!r} makes up {largest:.0%} of the sample (wanted: at most "
+            f"{source.max_entity_share:.0%}): there are too few others to bound it"
         )
     return [Ask("SG12", sentence) for sentence in asks]
 
@@ -140,7 +141,7 @@ def _cap(chosen: NDArray[np.bool_], entities: Codes, order: Order, cap: int) -> 
 
 
 def _bound_largest(chosen: NDArray[np.bool_], entities: Codes, order: Order, share: float) -> int:
-    """Cap entities at the largest count that is at most `share` of what then remains; the number of rows dropped.
+    """Cap entities at the largest count that is at most `share` of what remains; the number of rows dropped.
 
     Where too few entities exist for any such count, nothing is dropped: the report then asks.
     """
@@ -154,7 +155,7 @@ def _bound_largest(chosen: NDArray[np.bool_], entities: Codes, order: Order, sha
         smaller = int(np.searchsorted(counts, cap))
         return bool(cap <= share * (below[smaller] + cap * (len(counts) - smaller)) + 1e-9)
 
-    # A cap of t leaves sum(min(count, t)) rows: per row of the cap a falling number, so the caps that fit are the low ones.
+    # A cap of t leaves sum(min(count, t)) rows, per t a falling number: the caps that fit are the low ones.
     low, high = 0, int(counts[-1])
     while low < high:
         middle = (low + high + 1) // 2

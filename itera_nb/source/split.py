@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from itera_nb.exceptions import DataError
 from itera_nb.source.keys import Codes, Order, codes_of, derived_key, keyed_order
-from itera_nb.spec import Requirement, SplitSpec
+from itera_nb.spec import SplitSpec
 
 Parts: TypeAlias = NDArray[np.int8]
+Flags: TypeAlias = NDArray[np.bool_]
 PARTS = ("train", "dev", "test")
 TRAIN, DEV, TEST = range(3)
 FEW_ROWS = 50
 """Below this sample size dev gets folds."""
+ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
 class RequirementResult:
-    """Rows with `column` = `value` in each part, against the registered minimum `count`; `met` if all parts have it."""
+    """Rows with `column` = `value` in each part; `met` if no part has fewer than the registered `count`."""
 
     column: str
     value: str
@@ -37,7 +40,7 @@ class RequirementResult:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """The part of each of n rows (0 train, 1 dev, 2 test), its dev fold (−1 outside dev) if any, required counts."""
+    """The part of each of n rows (0 train, 1 dev, 2 test), its dev fold (-1 elsewhere), required counts."""
 
     parts: Parts
     folds: Parts | None
@@ -46,40 +49,51 @@ class Split:
 
 @dataclass(frozen=True, slots=True)
 class _Units:
-    """Units in secret order: row counts by stratum (unit u: `strata[u]`, `counts[u]`), and the code of each row."""
+    """Units in secret order 0 … u-1: the unit of each row, their sizes and what they hold of each stratum.
+
+    `single` units lie inside the stratum `stratum_of_single`; `spanning` ones hold {stratum: rows}.
+    """
 
     of_row: Codes
-    strata: list[list[int]]
-    counts: list[list[int]]
     sizes: Codes
+    single: Codes
+    stratum_of_single: Codes
+    spanning: dict[int, dict[int, int]]
     stratum_sizes: list[int]
-    stratum_order: list[int]
 
 
-def split_rows(keys: pa.Table, units: Codes, split: SplitSpec, seed: bytes, *, id: str, strata: Sequence[str]) -> Split:
+def split_rows(
+    keys: pa.Table, units: Codes, split: SplitSpec, seed: bytes, *, id_column: str, strata: Sequence[str]
+) -> Split:
     """Split n rows into train, dev and test by `split.fractions`.
 
-    Within every stratum (combination of the strata columns and of the required conditions) whole units are dealt, in
-    an order under HMAC(seed, "split"), to the part that lacks most rows of what the unit holds. Where units lie inside
-    one stratum each part is within one unit of its share there; overall it is within rounding. Then units are moved
-    where a part lacks required rows, test first.
+    Within every stratum (combination of the strata columns and of the required conditions) whole units are
+    dealt, in an order under HMAC(seed, "split"), to the part that lacks most rows of what the unit holds.
+    Where units lie inside one stratum each part is within one unit of its rounded share there. Then units are
+    moved where a part lacks required rows, test first.
 
     Args:
         keys: The id and the columns of `strata` and `split.require` of n rows, as text.
         units: n codes; rows of the same code stay together.
         split: The `[split]` section.
         seed: The secret 32-byte seed.
-        id: Name of the id column.
+        id_column: Name of the id column.
         strata: Columns to stratify by.
 
     Raises:
         DataError: A part with a positive fraction would be empty.
     """
     secret = derived_key(seed, "split")
-    order = keyed_order(secret, keys.column(id))
-    dealt = _units(keys, units, order, strata, split.require, secret)
+    order = keyed_order(secret, keys.column(id_column))
+    texts = [keys.column(c).fill_null("") for c in dict.fromkeys(strata)]
+    required = [
+        pc.equal(keys.column(r.column).fill_null(""), r.value).to_numpy().astype(np.bool_)
+        for r in split.require
+    ]
+    stratum, strata_count = _strata(texts, required, len(order), secret)
+    dealt = _units(units, order, stratum, strata_count)
     part_of_unit = _deal(dealt, split.fractions)
-    _move_required(part_of_unit, dealt, _required_rows(keys, split.require), split)
+    _move_required(part_of_unit, dealt, required, split)
     parts = part_of_unit[dealt.of_row]
     for part, fraction in enumerate(split.fractions):
         if fraction > 0 and not (parts == part).any():
@@ -87,105 +101,113 @@ def split_rows(keys: pa.Table, units: Codes, split: SplitSpec, seed: bytes, *, i
                 f"{len(parts)} rows in {len(part_of_unit)} inseparable units leave {PARTS[part]} empty",
                 fix="add rows, or use a cluster column of smaller groups",
             )
-    folds = _folds(keys, units, order, parts, strata, split, secret) if len(parts) < FEW_ROWS else None
-    return Split(parts, folds, tuple(_results(keys, split.require, parts, split)))
+    folds = _folds(units, order, stratum, parts, split.folds) if len(parts) < FEW_ROWS else None
+    return Split(parts, folds, tuple(_results(required, parts, split)))
 
 
 def seed_commitment(seed: bytes) -> str:
-    """SHA-256 of the seed (hex): published at sealing, so that the split can be proven later and not guessed before."""
+    """SHA-256 of the seed (hex): published at sealing, the split can be proven later and not be guessed."""
     return hashlib.sha256(seed).hexdigest()
 
 
 def allocate(sizes: Sequence[int], fractions: Sequence[float]) -> list[list[int]]:
     """Rows of each stratum for each part: whole numbers within one row of the share in every stratum.
 
-    What rounding takes from a part in one stratum is owed to it in the next, so that the totals keep their fractions.
+    What rounding takes from a part in one stratum is owed to it in the next, so that the totals keep their
+    fractions.
     """
     owed = [0.0] * len(fractions)
     counts = []
     for size in sizes:
         exact = [fraction * size for fraction in fractions]
-        row = [int(share + 1e-9) for share in exact]
-        lacking = [share - whole if fraction else -1.0 for share, whole, fraction in zip(exact, row, fractions, strict=True)]
-        claim = [(a if a > 1e-9 else -1.0) + b if a > 1e-9 else -1e9 for a, b in zip(lacking, owed, strict=True)]
-        for part in sorted(range(len(row)), key=lambda p: -claim[p])[: size - sum(row)]:
+        row = [int(share + ROUNDING) for share in exact]
+        broken = [p for p, share in enumerate(exact) if share - row[p] > ROUNDING]
+        broken.sort(key=lambda p: row[p] - exact[p] - owed[p])
+        for part in broken[: size - sum(row)]:
             row[part] += 1
         owed = [o + share - whole for o, share, whole in zip(owed, exact, row, strict=True)]
         counts.append(row)
     return counts
 
 
-def _units(
-    keys: pa.Table, codes: Codes, order: Order, strata: Sequence[str], require: Sequence[Requirement], secret: bytes
-) -> _Units:
-    stratum, names = _strata(keys, strata, require)
-    # The smallest place of a unit's rows names it whatever the order of the rows; mixing it makes early and late
-    # places equally likely for large and small units.
-    place = np.full(int(codes.max()) + 1, np.iinfo(np.uint64).max, np.uint64)
-    np.minimum.at(place, codes, order)
-    rank = np.argsort(np.argsort(_mix(place), kind="stable"), kind="stable")
-    of_row = rank[codes]
-    pairs, counts = np.unique(of_row * len(names) + stratum, return_counts=True)
-    first = np.flatnonzero(np.r_[True, np.diff(pairs // len(names)) != 0])
-    bounds = [*first[1:].tolist(), len(pairs)]
-    held, held_counts = (pairs % len(names)).tolist(), counts.tolist()
-    spans = list(zip(first.tolist(), bounds, strict=True))
-    # Strata of one first column (a slice) stay neighbours, so that rounding evens out inside it.
-    hashed = [hashlib.sha256(secret + name.encode("utf-8", "surrogatepass")).digest() for name in names]
-    stratum_order = sorted(range(len(names)), key=lambda s: (names[s].split("\x1f", 1)[0], hashed[s]))
-    return _Units(
-        of_row=of_row,
-        strata=[held[a:b] for a, b in spans],
-        counts=[held_counts[a:b] for a, b in spans],
-        sizes=np.bincount(of_row),
-        stratum_sizes=np.bincount(stratum, minlength=len(names)).tolist(),
-        stratum_order=stratum_order,
-    )
+def _strata(
+    texts: Sequence[pa.ChunkedArray], required: Sequence[Flags], rows: int, secret: bytes
+) -> tuple[Codes, int]:
+    """The stratum of every row as a code in the order in which rounding is carried on, and how many there are.
 
-
-def _strata(keys: pa.Table, columns: Sequence[str], require: Sequence[Requirement]) -> tuple[Codes, list[str]]:
-    """The stratum code of every row and the name of every stratum (values, separated)."""
-    texts = [keys.column(c).fill_null("") for c in dict.fromkeys(columns)]
-    conditions = [[str(int(hit)) for hit in rows] for rows in ()]
-    del conditions
-    code = np.zeros(keys.num_rows, np.int64)
-    for values in [*(codes_of(t, missing_apart=False) for t in texts), *(r.astype(np.int64) for r in _required_rows(keys, require))]:
-        code = np.unique(code * (int(values.max(initial=0)) + 1) + values, return_inverse=True)[1].astype(np.int64)
+    Strata of one first value (a slice) are neighbours, so that rounding evens out inside it. Their order is secret,
+    since it decides who gets an odd row, and does not depend on the order of the rows.
+    """
+    code: Codes = np.zeros(rows, np.int64)
+    for values in [
+        *(codes_of(t, missing_apart=False) for t in texts),
+        *(r.astype(np.int64) for r in required),
+    ]:
+        code = np.unique(code * (int(values.max()) + 1) + values, return_inverse=True)[1].astype(np.int64)
     _, example = np.unique(code, return_index=True)
     named = [t.take(pa.array(example)).to_pylist() for t in texts]
-    named += [r[example].astype(str).tolist() for r in _required_rows(keys, require)]
-    return code, ["\x1f".join(values) for values in zip(*named, strict=True)] if named else ["all"]
+    named += [r[example].astype(str).tolist() for r in required]
+    names = list(zip(*named, strict=True)) or [("",)]
+    places = [(_hash(secret, name[0]), _hash(secret, "\x1f".join(name))) for name in names]
+    rank = np.empty(len(names), np.int64)
+    rank[sorted(range(len(names)), key=places.__getitem__)] = np.arange(len(names))
+    return rank[code], len(names)
+
+
+def _units(codes: Codes, order: Order, stratum: Codes, strata: int) -> _Units:
+    # The smallest place of a unit's rows names it whatever the order of the rows; mixing it makes early and
+    # late places equally likely for large and small units.
+    place = np.full(int(codes.max()) + 1, np.iinfo(np.uint64).max, np.uint64)
+    np.minimum.at(place, codes, order)
+    rank = np.empty(len(place), np.int64)
+    rank[np.argsort(_mix(place), kind="stable")] = np.arange(len(place))
+    of_row = rank[codes]
+    pairs, counts = np.unique(of_row * strata + stratum, return_counts=True)
+    unit, held = pairs // strata, pairs % strata
+    alone = np.bincount(unit)[unit] == 1
+    spanning: dict[int, dict[int, int]] = {}
+    spread = (a[~alone].tolist() for a in (unit, held, counts))
+    for u, s, n in zip(*spread, strict=True):
+        spanning.setdefault(u, {})[s] = n
+    sizes = np.bincount(stratum, minlength=strata).tolist()
+    return _Units(of_row, np.bincount(of_row), unit[alone], held[alone], spanning, sizes)
 
 
 def _deal(units: _Units, fractions: Sequence[float]) -> Parts:
-    """The part of every unit."""
-    targets = allocate([units.stratum_sizes[s] for s in units.stratum_order], fractions)
-    lacking = [[0] * len(fractions)] * len(targets)
-    for stratum, target in zip(units.stratum_order, targets, strict=True):
-        lacking[stratum] = target
+    """The part of every unit. Units that span strata go first; the others then even out what is left."""
+    lacking = allocate(units.stratum_sizes, fractions)
+    in_all = [sum(counts) for counts in zip(*lacking, strict=True)]
     allowed = [p for p, fraction in enumerate(fractions) if fraction > 0]
-    part = np.empty(len(units.strata), np.int8)
-    # Units that span strata go first: those inside one stratum then even out what is left.
-    spanning = [len(s) > 1 for s in units.strata]
-    for turn in (True, False):
-        for unit, (held, counts) in enumerate(zip(units.strata, units.counts, strict=True)):
-            if spanning[unit] is not turn:
-                continue
-            if turn:
-                gains = [sum(lacking[s][p] * n for s, n in zip(held, counts, strict=True)) for p in allowed]
-                best = allowed[gains.index(max(gains))]
-                for s, n in zip(held, counts, strict=True):
-                    lacking[s][best] -= n
-            else:
-                row = lacking[held[0]]
-                best = max(allowed, key=row.__getitem__)
-                row[best] -= counts[0]
-            part[unit] = best
+    part = np.empty(len(units.sizes), np.int8)
+    for unit, held in units.spanning.items():
+        # Weighted by the stratum's size, so that rare classes count as much as frequent ones.
+        gains = {p: sum(lacking[s][p] * n / units.stratum_sizes[s] for s, n in held.items()) for p in allowed}
+        part[unit] = best = max(allowed, key=gains.__getitem__)
+        for s, n in held.items():
+            lacking[s][best] -= n
+            in_all[best] -= n
+    by_stratum = np.argsort(units.stratum_of_single, kind="stable")
+    ends = np.cumsum(np.bincount(units.stratum_of_single, minlength=len(lacking)))
+    for rest, members in zip(lacking, np.split(units.single[by_stratum], ends[:-1]), strict=True):
+        part[members] = _deal_stratum(units.sizes[members], rest, in_all, allowed)
     return part
 
 
-def _move_required(part: Parts, units: _Units, required: Sequence[NDArray[np.bool_]], split: SplitSpec) -> None:
-    """Move units into parts that lack required rows: test first, from where there are most, smallest units first."""
+def _deal_stratum(sizes: Codes, lacking: list[int], in_all: list[int], allowed: Sequence[int]) -> Parts:
+    """Deal the units of one stratum to the part that lacks most rows there and, among equals, in all."""
+    if (sizes == 1).all() and min(lacking) >= 0 and sum(lacking) == len(sizes):
+        in_all[:] = [rest - n for rest, n in zip(in_all, lacking, strict=True)]
+        return np.repeat(np.arange(len(lacking), dtype=np.int8), lacking)
+    dealt = np.empty(len(sizes), np.int8)
+    for i, size in enumerate(sizes.tolist()):
+        dealt[i] = best = max(allowed, key=lambda p: (lacking[p], in_all[p]))
+        lacking[best] -= size
+        in_all[best] -= size
+    return dealt
+
+
+def _move_required(part: Parts, units: _Units, required: Sequence[Flags], split: SplitSpec) -> None:
+    """Move units into parts that lack required rows: test first, smallest units first."""
     held = [np.bincount(units.of_row[rows], minlength=len(part)) for rows in required]
     used = [p for p, fraction in enumerate(split.fractions) if fraction > 0]
     # A move for one condition can cost another; a second round settles that where it can be settled.
@@ -210,42 +232,29 @@ def _fill(part: Parts, sizes: Codes, having: Codes, needy: int, count: int, used
             totals[needy] += rows
 
 
-def _folds(
-    keys: pa.Table,
-    units: Codes,
-    order: Order,
-    parts: Parts,
-    strata: Sequence[str],
-    split: SplitSpec,
-    secret: bytes,
-) -> Parts | None:
-    """Stratified folds of the dev rows, whole units in one fold; None where dev has a single unit."""
+def _folds(units: Codes, order: Order, stratum: Codes, parts: Parts, folds: int) -> Parts | None:
+    """Stratified folds of the dev rows, whole units in one fold; None where dev is a single unit."""
     dev = np.flatnonzero(parts == DEV)
     codes = np.unique(units[dev], return_inverse=True)[1].astype(np.int64)
-    number = min(split.folds, len(np.unique(codes)))
+    number = min(folds, int(codes.max(initial=0)) + 1)
     if number < 2:
         return None
-    dealt = _units(keys.take(pa.array(dev)), codes, order[dev], strata, split.require, secret)
-    folds = np.full(len(parts), -1, np.int8)
-    folds[dev] = _deal(dealt, [1 / number] * number)[dealt.of_row]
-    return folds
+    dealt = _units(codes, order[dev], stratum[dev], int(stratum.max()) + 1)
+    fold = np.full(len(parts), -1, np.int8)
+    # Large units can leave a fold empty: the others are numbered without gaps.
+    fold[dev] = np.unique(_deal(dealt, [1 / number] * number)[dealt.of_row], return_inverse=True)[1]
+    return fold
 
 
-def _required_rows(keys: pa.Table, require: Sequence[Requirement]) -> list[NDArray[np.bool_]]:
-    import pyarrow.compute as pc
-
-    return [
-        pc.equal(keys.column(r.column).fill_null(""), r.value).to_numpy().astype(np.bool_) for r in require
-    ]
-
-
-def _results(
-    keys: pa.Table, require: Sequence[Requirement], parts: Parts, split: SplitSpec
-) -> Iterable[RequirementResult]:
-    for rule, rows in zip(require, _required_rows(keys, require), strict=True):
+def _results(required: Sequence[Flags], parts: Parts, split: SplitSpec) -> Iterator[RequirementResult]:
+    for rule, rows in zip(split.require, required, strict=True):
         train, dev, test = (int(rows[parts == p].sum()) for p in range(3))
         met = all(n >= rule.count for n, f in zip((train, dev, test), split.fractions, strict=True) if f > 0)
         yield RequirementResult(rule.column, rule.value, rule.count, train, dev, test, met)
+
+
+def _hash(secret: bytes, text: str) -> bytes:
+    return hashlib.sha256(secret + text.encode("utf-8", "surrogatepass")).digest()
 
 
 def _mix(values: Order) -> Order:

@@ -59,7 +59,7 @@ def wilson_interval(successes: int, rows: int, confidence: float = 0.95) -> Inte
 
 
 def cohen_kappa(table: ArrayLike) -> float:
-    """Cohen's kappa of a q x q count table of two judges; misleading where one label prevails. NaN if undefined."""
+    """Cohen's kappa of a q x q count table; misleading where one label prevails, NaN where undefined."""
     counts = _square(table)
     n = counts.sum()
     if float(counts.sum(axis=0) @ counts.sum(axis=1)) == n * n:
@@ -82,7 +82,7 @@ def gwet_ac1(table: ArrayLike, confidence: float = 0.95) -> Agreement:
     # Linearised contribution of a row with labels (i, j), then its variance over the table's cells.
     row_chance = (2 - share[:, None] - share[None, :]) / (2 * (q - 1))
     part = (np.eye(q) - chance) / (1 - chance) - 2 * (1 - value) * (row_chance - chance) / (1 - chance)
-    se = float(np.sqrt((counts * (part - value) ** 2).sum() / (n * (n - 1))))
+    se = float(np.sqrt((counts * (part - value) ** 2).sum()) / n)
     half = float(special.stdtrit(n - 1, (1 + confidence) / 2)) * se
     low = value - half
     reading: Literal["trusted", "weak", "restart"] = (
@@ -114,7 +114,8 @@ def krippendorff_alpha(
     expected = float(margin @ distance @ margin)
     if expected == 0:
         return 1.0
-    return 1 - (margin.sum() - 1) * float((coincidence * distance).sum()) / expected
+    observed = float((coincidence * distance).sum())
+    return 1 - (float(margin.sum()) - 1) * observed / expected
 
 
 def ppi_mean(

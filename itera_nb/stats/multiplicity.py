@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal
 
 import numpy as np
 from scipy import integrate, optimize, special
@@ -34,11 +33,14 @@ class Equivalence:
     shown: bool
 
 
-def adjusted_p(p: Sequence[float], method: Literal["holm", "simes-hochberg", "hommel"] = "holm") -> Floats:
-    """Family-wise adjusted p values of a non-empty sequence, in its order."""
-    from statsmodels.stats.multitest import multipletests
-
-    return np.asarray(multipletests(p, method=method)[1], dtype=np.float64)
+def adjusted_p(p: Sequence[float]) -> Floats:
+    """Holm-adjusted p values in the order given."""
+    # Not statsmodels' multipletests: it runs the garbage collector, 60 ms a call.
+    raw = np.asarray(p, dtype=np.float64)
+    order = np.argsort(raw)
+    adjusted = np.empty_like(raw)
+    adjusted[order] = np.minimum(np.maximum.accumulate(raw[order] * np.arange(raw.size, 0, -1)), 1.0)
+    return adjusted
 
 
 def holm(deltas: Sequence[Delta], rule: Rule) -> tuple[HolmResult, ...]:

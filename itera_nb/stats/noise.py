@@ -86,8 +86,9 @@ def trial_anova(scores: ArrayLike) -> TrialAnova:
     ms_trial = n * float(((cols - grand) ** 2).sum()) / (trials - 1)
     df_resid = (n - 1) * (trials - 1)
     ms_resid = float(((y - rows[:, None] - cols + grand) ** 2).sum()) / df_resid
-    still = ms_resid < 1e-15
-    f = (0.0 if ms_trial < 1e-15 else math.inf) if still else ms_trial / ms_resid
+    # Sums of equal trials leave rounding errors of 1e-32, which are no variance.
+    ms_row, ms_trial, ms_resid = (0.0 if x < 1e-24 else x for x in (ms_row, ms_trial, ms_resid))
+    f = ms_trial / ms_resid if ms_resid else (math.inf if ms_trial else 0.0)
     return TrialAnova(
         ms_row=ms_row,
         ms_trial=ms_trial,

@@ -91,7 +91,7 @@ def welch(
     *,
     alpha: float = 0.05,
 ) -> WelchResult:
-    """Is the mean of `first` (seen, touched) larger than that of `second`? Welch's t, cluster-robust on each side.
+    """Is the mean of `first` (seen, touched) larger than that of `second`? Cluster-robust Welch t.
 
     Raises ValueError for fewer than two rows or clusters on a side.
     """
@@ -102,10 +102,8 @@ def welch(
         p = 0.5 if sign == 0 else float(sign < 0)
         return WelchResult(difference, sign * math.inf if sign else 0.0, math.inf, difference, difference, p)
     df = variance**2 / (a.se**4 / a.df + b.se**4 / b.df)
-    t, half = (
-        difference / math.sqrt(variance),
-        float(special.stdtrit(df, 1 - alpha / 2)) * math.sqrt(variance),
-    )
+    se = math.sqrt(variance)
+    t, half = difference / se, float(special.stdtrit(df, 1 - alpha / 2)) * se
     return WelchResult(difference, t, df, difference - half, difference + half, float(special.stdtr(df, -t)))
 
 
@@ -134,7 +132,7 @@ def permutation_p(
 def touched_gate(
     d: ArrayLike, touched: ArrayLike, cluster: Labels | None = None, *, graded: bool = False
 ) -> TouchedGate:
-    """Gate on the literals that a change adds: n dev row differences and the mask of rows that contain any of them.
+    """Gate on the literals that a change adds: n dev row differences and the mask of rows that hold any.
 
     Hardcode suspected: the touched rows gain more (one-sided p < .05) and the untouched ones gain less than
     half of the whole. Survives: the interval of the untouched rows lies above 0. Fewer than five touched

@@ -20,7 +20,7 @@ from itera_nb.stats.paired import Floats, adjusted_se
 from itera_nb.stats.slices import FEWEST_ROWS as SLICE_ROWS
 from itera_nb.stats.slices import FLAG, harm_posterior
 
-_CELLS = 20_000_000  # rows x draws of one clustered simulation: bounds time and memory
+_CELLS = 12_000_000  # rows x draws of one clustered simulation: bounds time and memory
 _SHIP, _SCOPE, _KILL, _INCONCLUSIVE = range(4)
 
 

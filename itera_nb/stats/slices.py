@@ -89,7 +89,8 @@ def harm_posterior(
     mean = pull * m + (1 - pull) * e
     sd = np.sqrt((1 - pull) * variance + pull**2 / total)
     tail = special.ndtr((-margin - mean) / sd)
-    return HarmPosterior((weight * tail).sum(axis=-2), (weight * mean).sum(axis=-2))
+    probability = np.minimum((weight * tail).sum(axis=-2), 1.0)
+    return HarmPosterior(probability, (weight * mean).sum(axis=-2))
 
 
 def slice_deltas(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from itera_nb.scoring.evidence import Evidence, Floats
@@ -50,7 +52,7 @@ def mode_record(result: modes.ModeResult, weight: float, trials: int) -> ModeRec
         delta.low,
         delta.high,
         result.p_above,
-        result.level,
+        result.level or "not assessed",
     )
 
 
@@ -117,8 +119,8 @@ def overfit_record(delta: Delta, dev: Delta | None) -> OverfitRecord | None:
         "none": "dev and test agree within their noise",
         "alarm": "dev looks better than test: some of the dev gain was tuning",
         "strong": "dev looks much better than test: most of the dev gain may have been tuning",
-    }[gap.alarm]
-    return OverfitRecord(dev.estimate, dev.low, dev.high, gap.gap, gap.z, gap.alarm, note)
+    }[gap.level]
+    return OverfitRecord(dev.estimate, dev.low, dev.high, gap.gap, gap.z, gap.level, note)
 
 
 def noise_record(evidence: Evidence, arm: str, base: str, delta: Delta) -> NoiseRecord:
@@ -161,7 +163,8 @@ def rows_needed(spec: Spec, d: Floats, rule: decision.Rule) -> int | None:
     variance = float(d.var(ddof=1)) if d.size > 1 else 0.0
     if variance == 0:
         return None
-    return power.closed_form_rows(expected, variance, null=rule.null, alpha=rule.alpha / len(spec.candidates))
+    rows = power.closed_form_rows(expected, variance, null=rule.null, alpha=rule.alpha / len(spec.candidates))
+    return math.ceil(rows)
 
 
 def warnings(evidence: Evidence, base: str, delta: Delta, d: Floats) -> list[str]:

@@ -38,7 +38,7 @@ class ModeRecord:
     low: float
     high: float
     p_worse: float | None
-    level: str | None
+    level: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,57 @@
+"""Locking what goes to the test: each line's latest gate-passed iteration, frozen with all its files."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import itera_nb
+from itera_nb.arms.manifest import build
+from itera_nb.arms.snapshot import code_files, files_of, take
+from itera_nb.diagnosis.sprint import arm_spec, line_heads
+from itera_nb.experiment import Experiment
+from itera_nb.ledger import Record
+from itera_nb.scoring.evidence import compare
+from itera_nb.scoring.package import package_hash
+from itera_nb.scoring.registered import dev_evidence, planned_trials
+from itera_nb.stats.decision import look_alpha
+
+
+def lock(experiment: Experiment) -> Record:
+    """Freeze the baseline, the end of each line and the controls.
+
+    Raises:
+        Refusal: SG23 while an iteration has not passed a gate.
+    """
+    record = experiment.state.last("locked")
+    if record is not None:
+        return record
+    experiment.require("locked")
+    spec, state = experiment.spec, experiment.state
+    heads = {spec.baseline: spec.baseline} | line_heads(spec, state) | {c: c for c in spec.controls}
+    arms = {arm: arm_spec(spec, state, head) for arm, head in heads.items()}
+    built = {arm: build(spec, arm, wanted, experiment.folder) for arm, wanted in arms.items()}
+    files = take(files_of(built.values(), code_files(spec, experiment.folder)), experiment.path("snapshot"))
+    evidence, alpha = dev_evidence(experiment), look_alpha(spec.rule.extension == "once")
+    trials = planned_trials(experiment, "dev")
+    lines: list[dict[str, Any]] = [
+        {
+            "arm": arm,
+            "head": heads[arm],
+            "digest": built[arm].digest,
+            "trials": trials[arm],
+            "spec": arms[arm].model_dump(mode="json", by_alias=True, exclude_unset=True),
+            "dev": None
+            if arm == spec.baseline
+            else asdict(compare(evidence, heads[arm], spec.baseline, alpha).delta),
+        }
+        for arm in heads
+    ]
+    body = {
+        "lines": lines,
+        "files": files,
+        "package": package_hash(),
+        "version": itera_nb.__version__,
+        "dev_iterations": len(state.all("iteration_registered")),
+    }
+    return experiment.record("locked", body)

@@ -1,0 +1,176 @@
+"""The answer in words: headline, sentence, what to do, what is not shown, what to test next."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from itera_nb.experiment import Experiment
+from itera_nb.report.wording import interval, percent, points, size
+from itera_nb.spec import Spec
+
+
+@dataclass(frozen=True, slots=True)
+class Banner:
+    """The first three things a reviewer reads."""
+
+    headline: str
+    sentence: str
+    do: str
+
+
+def banner(spec: Spec, verdict: dict[str, Any]) -> Banner:
+    """The banner over all arms."""
+    records = verdict["records"]
+    outcome, base = verdict["outcome"], spec.baseline
+    lead = next((r for r in records if r["arm"] == verdict["arm"]), None)
+    if outcome == "ship" and lead:
+        also = f" ({verdict['chosen_because']})" if verdict["chosen_because"] else ""
+        return Banner(
+            f"SHIP `{lead['arm']}`{also}",
+            f"{_effect(lead)} points: {_in_words(lead)}",
+            f"Replace `{base}` by `{lead['arm']}`.",
+        )
+    if outcome == "scope" and lead:
+        kept, left = _scope_words(lead)
+        return Banner(
+            f"SCOPE: `{lead['arm']}` for {kept}; keep `{base}` for {left}",
+            f"{_effect(lead)} points overall; {_interval(lead['scope_effect'])} on {kept}.",
+            f"Put `{lead['arm']}` behind a switch. Do not replace `{base}` everywhere.",
+        )
+    said = " ".join(f"`{r['arm']}`: {_effect(r)} points, {_in_words(r)}" for r in records)
+    names = ", ".join(f"`{r['arm']}`" for r in records)
+    if outcome == "kill":
+        return Banner(f"KILL {names}", said, f"Keep `{base}`. Do not ship {names}.")
+    needed = [r["n_needed"] for r in records if r["outcome"] == "inconclusive" and r["n_needed"]]
+    need = f" {max(needed):,} test rows would have 80 % power at the expected effect." if needed else ""
+    undecided = ", ".join(f"`{r['arm']}`" for r in records if r["outcome"] == "inconclusive")
+    return Banner(
+        f"INCONCLUSIVE {undecided}",
+        f"{said} {_ruled_out(next(r for r in records if r['outcome'] == 'inconclusive'))}",
+        f"Keep `{base}` for now.{need}",
+    )
+
+
+def rule_sentence(spec: Spec, tau: float) -> str:
+    """The registered rule as the sentence that the conclusion quotes."""
+    rule = spec.rule
+    if rule.goal == "no_worse":
+        saving = f", at least {percent(rule.min_saving)} cheaper" if rule.min_saving else ""
+        gain = f"Shown to lose less than {_points(rule.margin or 0)} on sealed rows{saving}"
+    elif rule.proof == "above_min":
+        gain = f"Shown to gain more than {_points(tau)} on sealed rows"
+    elif rule.proof == "literal":
+        gain = f"The method's literal rule: at least {_points(tau)} gained, twice the re-run noise"
+    else:
+        gain = f"At least {_points(tau)} gained on sealed rows, with a gain shown"
+    floor = (
+        f"no {_slice_word(spec)} may lose more than {_points(rule.max_slice_loss)}"
+        if spec.source.slices
+        else ""
+    )
+    return f"{gain}; {floor}." if floor else f"{gain}."
+
+
+def limits(experiment: Experiment) -> list[str]:
+    """What this does not show: unresolved slices, custody, exceptions, missing rows, known contamination."""
+    spec, state = experiment.spec, experiment.state
+    record = state.last("verdict")
+    assert record is not None
+    found = list(spec.frame.limitations)
+    for one in record.body["verdict"]["records"]:
+        found += [
+            f"`{one['arm']}`: {s['id']} is unresolved; it could hide a loss of {_points(-s['low'])}."
+            for s in one["slices"]
+            if s["level"] == "unresolved" and s["low"] < 0 and one["outcome"] in {"ship", "scope"}
+        ]
+        if one["missing"]["failed_calls"]:
+            found.append(
+                f"`{one['arm']}`: {one['missing']['failed_calls']} calls failed and count as failures."
+            )
+        if one["missing"]["unscored"]:
+            found.append(
+                f"`{one['arm']}`: {one['missing']['unscored']} outputs have no score; bounds are given."
+            )
+        found += [f"`{one['arm']}`: {warning}" for warning in one["warnings"]]
+    found += _controls(record.body["verdict"]["controls"])
+    if record.body["resumes"]:
+        found.append(
+            f"The pass was interrupted and resumed {record.body['resumes']} time(s); no row was repeated."
+        )
+    if state.audit is None or state.audit.body["status"] == "not_checked":
+        found.append("The sample was not compared with production's counts: none were given.")
+    found += [f"Accepted {r.body['safeguard']}: {r.body['why']}" for r in state.all("accepted")]
+    found += [f"Amended ({r.body['seen']}): {r.body['why']}" for r in state.all("amended")]
+    touches = len(state.all("seal_touched"))
+    if touches:
+        found.append(f"The sealed file was touched {touches} time(s) outside the verdict; nothing was read.")
+    found.append("The key was held by the person who ran this (local custody).")
+    return found
+
+
+def test_next(verdict: dict[str, Any]) -> str:
+    """One sentence, and never "more iterations"."""
+    records = verdict["records"]
+    flagged = [(r, s) for r in records for s in r["slices"] if s["level"] == "flagged"]
+    if flagged and verdict["outcome"] in {"scope", "kill"}:
+        record, worst = min(flagged, key=lambda x: x[1]["estimate"])
+        return f"Does the loss of `{record['arm']}` on {worst['id']} remain on rows from another period?"
+    if verdict["outcome"] == "ship":
+        return "Does the gain remain on next month's rows, sealed before anyone reads them?"
+    if verdict["outcome"] == "inconclusive":
+        return "Does the effect show on a larger sealed set of the newest rows?"
+    return "Which kind of row fails in both arms, and are those labels right?"
+
+
+def _effect(record: dict[str, Any]) -> str:
+    return _interval(record)
+
+
+def _interval(effect: dict[str, Any]) -> str:
+    return f"{points(effect['estimate'])} {interval(effect['low'], effect['high'])}"
+
+
+def _points(effect: float) -> str:
+    return f"{size(effect)} points"
+
+
+def _in_words(record: dict[str, Any]) -> str:
+    return {
+        "shown": "a gain is shown and no slice is flagged.",
+        "no_worse_shown": "no worse by more than the margin, and the reason to ship was reached.",
+        "literal_rule": "by the method's literal rule.",
+        "not_worth_it": f"a gain of {_points(record['tau'])} or more is ruled out.",
+        "harmful": "shown to be worse.",
+        "not_shown": "not shown to help, not shown useless.",
+        "min_effect_not_reached": f"a gain is shown, but not one of {_points(record['tau'])}.",
+    }.get(record["reason"], record["sentence"].partition(": ")[2] or record["sentence"])
+
+
+def _ruled_out(record: dict[str, Any]) -> str:
+    loss = f"a loss beyond {_points(-record['low'])}" if record["low"] < 0 else "any loss"
+    return f"Ruled out: {loss}, a gain beyond {_points(max(record['high'], 0.0))}."
+
+
+def _scope_words(record: dict[str, Any]) -> tuple[str, str]:
+    kept = ", ".join(record["scope"])
+    left = ", ".join(s["id"] for s in record["slices"] if s["id"] not in record["scope"])
+    return kept, left
+
+
+def _slice_word(spec: Spec) -> str:
+    return " or ".join(spec.source.slices)
+
+
+def _controls(controls: list[dict[str, Any]]) -> list[str]:
+    found = []
+    for control in controls:
+        if control["differs"]:
+            found.append(
+                f"The negative control `{control['arm']}` differs from the baseline: the harness is suspect."
+            )
+        elif not control["equivalent"]:
+            found.append(
+                f"The negative control `{control['arm']}` is not shown to be equivalent to the baseline."
+            )
+    return found

@@ -1,0 +1,244 @@
+"""`data.json`: the canonical results of an experiment, built from the ledger alone.
+
+A superset of the published schema of the auto-itera reports; what that schema lacks stands under `itera`.
+Scores, effects and shares are fractions, costs USD, times milliseconds.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from itera_nb import __version__
+from itera_nb.diagnosis.loop import results as iteration_results
+from itera_nb.experiment import Experiment
+from itera_nb.protocol import State
+from itera_nb.report.audit import self_audit
+from itera_nb.report.banner import banner, limits, rule_sentence, test_next
+from itera_nb.spec import Spec
+
+
+def build(experiment: Experiment) -> dict[str, Any]:
+    """The whole of `data.json` for an experiment with a verdict."""
+    spec, state = experiment.spec, experiment.state
+    record = state.last("verdict")
+    assert record is not None
+    verdict = record.body["verdict"]
+    arms, records = verdict["arms"], verdict["records"]
+    slices = _slices(state)
+    said = banner(spec, verdict)
+    passed = [r["arm"] for r in records if r["outcome"] in {"ship", "scope"}]
+    weighted = {arm: x["weighted"] for arm, x in arms.items() if x["weighted"] is not None}
+    return {
+        "experiment": _experiment(experiment, spec, state, records),
+        "arms": [_arm(spec, state, name, figures) for name, figures in arms.items()],
+        "slices": slices,
+        "failure_modes": {
+            "categories": _categories(state),
+            "test_set_counts": {arm: x["modes"] for arm, x in arms.items()},
+        },
+        "severity": {"field": spec.source.severity, "test_set_weighted_accuracy": weighted}
+        if weighted
+        else None,
+        "variance_trials": {arm: x["trials"] for arm, x in arms.items()},
+        "test_set_aggregate": {arm: x["mean"] for arm, x in arms.items()},
+        "test_set_per_slice": {arm: x["per_slice"] for arm, x in arms.items()},
+        "effect_sizes": {r["arm"]: _effects(r) for r in records}
+        | {c["arm"]: _control(c) for c in verdict["controls"]},
+        "verdict": {
+            "winner": verdict["arm"] if verdict["arm"] in passed else None,
+            "killed": [r["arm"] for r in records if r["outcome"] == "kill"],
+            "rationale": said.sentence,
+        },
+        "itera": {
+            "version": __version__,
+            "outcome": verdict["outcome"],
+            "arm": verdict["arm"],
+            "headline": said.headline,
+            "sentence": said.sentence,
+            "do": said.do,
+            "records": records,
+            "rule": _rule(spec, records),
+            "dev": _dev(spec, state),
+            "iterations": _iterations(experiment),
+            "limits": limits(experiment),
+            "test_next": test_next(verdict),
+            "pareto": None,
+            "custody": _custody(state),
+            "resumes": record.body["resumes"],
+            "accepted": [
+                {"safeguard": r.body["safeguard"], "why": r.body["why"]} for r in state.all("accepted")
+            ],
+            "amended": [
+                {"what": "; ".join(r.body["changed"]), "why": r.body["why"], "seen": r.body["seen"]}
+                for r in state.all("amended")
+            ],
+            "audit": [line.as_json() for line in self_audit(experiment)],
+            "record": {"head": record.hash, "seq": record.seq, "seal": _sealed(state)["sha256"]},
+        },
+    }
+
+
+def _experiment(
+    experiment: Experiment, spec: Spec, state: State, records: list[dict[str, Any]]
+) -> dict[str, Any]:
+    locked, opened, done = (state.last(t) for t in ("frame_locked", "test_opened", "verdict"))
+    assert locked is not None
+    assert opened is not None
+    assert done is not None
+    audit = state.audit
+    return {
+        "name": experiment.name,
+        "question": spec.frame.question,
+        "hypothesis": spec.frame.hypothesis,
+        "metric": metric_name(spec),
+        "threshold_pct": 100 * records[0]["tau"],
+        "threshold_rule": rule_sentence(spec, records[0]["tau"]),
+        "test_set_n": records[0]["n"],
+        "trials_per_arm": max(r["trials"] for r in records),
+        "locked_at": locked.ts,
+        "opened_at": opened.ts,
+        "concluded_at": done.ts,
+        "folder": _relative(experiment),
+        "expected_effect": spec.expected_effect,
+        "limitations": list(spec.frame.limitations),
+        "production_counts": "not checked" if audit is None else _audit_words(audit.body),
+    }
+
+
+def metric_name(spec: Spec) -> str:
+    """The scorer as a reader calls it."""
+    scorer = spec.metric.scorer
+    return "accuracy" if scorer in {"exact", "accuracy"} else scorer.rpartition(":")[2]
+
+
+def _audit_words(body: dict[str, Any]) -> str:
+    if "why" in body:
+        return f"accepted: {body['why']}"
+    return "not checked" if body["status"] == "not_checked" else str(body["status"])
+
+
+def _relative(experiment: Experiment) -> str:
+    """The folder as a reader of the repository would name it; never this machine's absolute path."""
+    parts = experiment.folder.parts
+    start = parts.index("docs") if "docs" in parts else len(parts) - 1
+    return "/".join(parts[start:])
+
+
+def _arm(spec: Spec, state: State, name: str, figures: dict[str, Any]) -> dict[str, Any]:
+    arm = spec.arms[name]
+    locked = state.last("locked")
+    assert locked is not None
+    line = next(x for x in locked.body["lines"] if x["arm"] == name)
+    scored = state.scored("dev")
+    dev = scored.body["arms"].get(name, {}) if scored else {}
+    return {
+        "id": name,
+        "name": name,
+        "baseline": arm.baseline,
+        "negative_control": arm.negative_control,
+        "change": arm.change,
+        "ref": arm.ref,
+        "where": arm.target or arm.prompt,
+        "cost_per_1k_usd": figures["cost_per_1k_usd"],
+        "latency_p50_ms": figures["latency_p50_ms"],
+        "latency_p95_ms": figures["latency_p95_ms"],
+        "amortised": bool(dev.get("amortised")),
+        "deterministic": len(set(figures["trials"])) == 1,
+        "iteration": line["head"] if line["head"] != name else None,
+    }
+
+
+def _slices(state: State) -> list[dict[str, Any]]:
+    sealed = state.last("sealed")
+    assert sealed is not None
+    found = []
+    for name, parts in sealed.body["slices"].items():
+        column, _, value = name.partition("=")
+        found.append({"id": name, "name": value, "column": column, "n": parts["test"]})
+    return [s for s in found if s["n"]]
+
+
+def _categories(state: State) -> list[dict[str, Any]]:
+    locked = state.last("metric_locked")
+    assert locked is not None
+    return [
+        {"id": m, "name": m.replace("_", " "), "severity_weight": w} for m, w in locked.body["modes"].items()
+    ]
+
+
+def _effects(record: dict[str, Any]) -> dict[str, Any]:
+    def effect(x: dict[str, Any]) -> dict[str, float]:
+        return {"delta": x["estimate"], "ci_low": x["low"], "ci_high": x["high"]}
+
+    return {"aggregate": effect(record), "per_slice": {s["id"]: effect(s) for s in record["slices"]}}
+
+
+def _control(control: dict[str, Any]) -> dict[str, Any]:
+    effect = {"delta": control["estimate"], "ci_low": control["low"], "ci_high": control["high"]}
+    return {"aggregate": effect, "per_slice": {}}
+
+
+def _rule(spec: Spec, records: list[dict[str, Any]]) -> dict[str, Any]:
+    rule = spec.rule
+    return {
+        "goal": rule.goal,
+        "min_effect": records[0]["tau"],
+        "max_slice_loss": rule.max_slice_loss,
+        "proof": rule.proof,
+        "slice_rule": rule.slice_rule,
+        "extension": rule.extension,
+        "alpha": records[0]["alpha"],
+        "sentence": rule_sentence(spec, records[0]["tau"]),
+    }
+
+
+def _dev(spec: Spec, state: State) -> dict[str, Any]:
+    scored, baseline = state.scored("dev"), state.last("baseline_measured")
+    assert scored is not None
+    arms = scored.body["arms"]
+    return {
+        "aggregate": {arm: x["mean"] for arm, x in arms.items()},
+        "trials": {arm: x["trials"] for arm, x in arms.items()},
+        "n": scored.body["n"],
+        "noise_floor": baseline.body["noise_floor"] if baseline else None,
+        "revealed": len({row for r in state.all("revealed") for row in r.body["ids"]}),
+        "baseline": spec.baseline,
+    }
+
+
+def _iterations(experiment: Experiment) -> list[dict[str, Any]]:
+    judged = {c["id"]: c for gate in experiment.state.all("gate") for c in gate.body["changes"]}
+    found = []
+    for result in iteration_results(experiment):
+        body, gate = result.record.body, judged.get(result.record.body["id"], {})
+        found.append(
+            {
+                "id": body["id"],
+                "hypothesis": body["hypothesis"],
+                "what": body["what"],
+                "parent": body["parent"],
+                "predicted_effect": body["predicted_effect"],
+                "predicted_rows": body["predicted_rows"],
+                "dev_effect": result.effect.estimate,
+                "dev_low": result.effect.low,
+                "dev_high": result.effect.high,
+                "outcome": result.outcome,
+                "class": gate.get("class"),
+                "action": gate.get("action"),
+                "evidence": gate.get("evidence"),
+                "measured": gate.get("measured", {}).get("sentence"),
+                "gate": "kept" if gate.get("kept") else "not locked",
+            }
+        )
+    return found
+
+
+def _sealed(state: State) -> dict[str, Any]:
+    record = state.last("sealed")
+    assert record is not None
+    return dict(record.body["sealed"])
+
+
+def _custody(state: State) -> str:
+    mode = state.records[0].body["custody"]
+    return {"file": "local (key file)", "keyring": "local (system keyring)"}.get(mode, mode)

@@ -1,0 +1,42 @@
+"""Writing the conclusion: data.json, the charts, conclusion.md, and the record of their hashes."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from pathlib import Path
+
+from itera_nb.experiment import Experiment
+from itera_nb.ledger import Record
+from itera_nb.report.charts import write_charts
+from itera_nb.report.conclusion import conclusion_md
+from itera_nb.report.data_json import build
+
+DATA, PAGE = "data.json", "conclusion.md"
+
+
+def conclude(experiment: Experiment) -> Record:
+    """Write the conclusion's files and record their hashes; files that are as recorded are left alone.
+
+    Raises:
+        Refusal: Before there is a verdict.
+    """
+    experiment.require("concluded")
+    done = experiment.state.last("concluded")
+    if done is not None and all(_hash(experiment, n) == sha for n, sha in done.body["files"].items()):
+        return done
+    data = build(experiment)
+    written = {
+        DATA: experiment.write_json(DATA, data),
+        PAGE: experiment.write_text(PAGE, conclusion_md(data)),
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        for chart in write_charts(data, Path(folder)):
+            name = f"charts/{chart.name}"
+            written[name] = experiment.write_bytes(name, chart.read_bytes())
+    return experiment.record("concluded", {"files": dict(sorted(written.items()))})
+
+
+def _hash(experiment: Experiment, name: str) -> str | None:
+    path = experiment.path(name)
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None

@@ -1,0 +1,343 @@
+"""What each phase cell shows: the results of the rooms above as small tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from itera_nb.arms.lock import ArmChange
+from itera_nb.diagnosis.loop import Group, IterationResult
+from itera_nb.diagnosis.patterns import Pattern
+from itera_nb.experiment import Experiment
+from itera_nb.ledger import Record
+from itera_nb.protocol import PHASES, next_phase
+from itera_nb.report.tables import message, table
+from itera_nb.report.view import View
+from itera_nb.report.wording import interval, percent, points, size, usd
+from itera_nb.scoring.evidence import Evidence
+from itera_nb.scoring.pilot import Pilot
+from itera_nb.scoring.plan import Plan, Scenario
+from itera_nb.scoring.registered import Baseline
+from itera_nb.scoring.runs import Scored
+from itera_nb.source.audit import DistributionAudit
+from itera_nb.spec import Spec
+from itera_nb.stats.decision import effect_text
+from itera_nb.stats.noise import rerun_noise
+from itera_nb.verdict.preflight import Condition
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def status(experiment: Experiment) -> View:
+    """The phases as a stepper."""
+    state = experiment.state
+    current = next_phase(state)
+    rows = []
+    for phase, events in PHASES.items():
+        done = [state.last(e) for e in events]
+        mark = "done" if all(done) else ("now" if phase == current else "")
+        last = max((r.seq, r.ts[:16].replace("T", " ")) for r in done if r) if any(done) else None
+        rows.append([phase, mark, last[1] if last else "", f"record {last[0]}" if last else ""])
+    command = {None: "itera show", "5-verdict": "itera verdict"}.get(current, "itera run")
+    head = (
+        f"head {state.head[:12]}  {len(state.records)} records" if state.head else "nothing is recorded yet"
+    )
+    return table(["phase", "", "when", ""], rows, title=experiment.name, notes=[head, f"next: {command}"])
+
+
+def frame(experiment: Experiment) -> View:
+    """The registered frame and rule."""
+    from itera_nb.report.banner import rule_sentence
+
+    spec = experiment.spec
+    tau = spec.rule.min_effect
+    rows: list[list[object]] = [
+        ["question", spec.frame.question],
+        ["hypothesis", spec.frame.hypothesis],
+        ["rule", rule_sentence(spec, tau.value) + (" (relative to the baseline)" if tau.relative else "")],
+        ["expected effect", f"{points(spec.expected_effect)} points{_guess(spec)}"],
+        ["baseline", f"{spec.baseline}  {spec.arms[spec.baseline].ref}"],
+        *[[f"arm {name}", spec.arms[name].change] for name in (*spec.candidates, *spec.controls)],
+        ["split", f"{spec.split.preset} {'/'.join(f'{100 * x:.0f}' for x in spec.split.fractions)}"],
+    ]
+    locked = experiment.state.last("frame_locked")
+    note = (
+        f"locked by record {locked.seq}"
+        if locked
+        else "not locked: edit experiment.toml, then run the last cell"
+    )
+    return table(["", "as registered"], rows, title=experiment.name, notes=[note])
+
+
+def _guess(spec: Spec) -> str:
+    return "" if spec.frame.expected_effect else " (a guess: twice the smallest effect worth acting on)"
+
+
+def changes(found: Sequence[ArmChange]) -> View:
+    """What each arm changes, computed."""
+    rows = [
+        [
+            c.arm,
+            ", ".join(c.components) or "nothing",
+            c.said,
+            c.bundle or ("control" if c.negative_control else ""),
+        ]
+        for c in found
+    ]
+    return table(["arm", "components that differ", "said", ""], rows)
+
+
+def frame_locked(record: Record) -> View:
+    """The frame's lock."""
+    return message(f"frame locked: record {record.seq}, frame hash {record.body['frame_hash'][:12]}")
+
+
+def plan(spec: Spec, made: Plan) -> View:
+    """Odds of each outcome, per split, at each true effect."""
+    headers = ["", "test rows", *(f"truth {points(t)} pp" if t else "truth 0" for t in made.truths)]
+    rows = [_scenario(spec, s, made.truths) for s in made.scenarios]
+    origin = "measured on dev" if made.measured else "a guess until dev is scored"
+    notes = [
+        "each cell in percent; the rest of a cell is inconclusive",
+        f"discordance {percent(made.discordance)} ({origin}); {made.rows:,} rows in all",
+        *(
+            f"{name}: {rows_:,} test rows, a loss below {size(harm)} points there will probably not be noticed"
+            for name, (rows_, harm) in made.slices.items()
+            if rows_
+        ),
+    ]
+    if spec.rule.proof == "shown" and spec.expected_effect <= spec.rule.min_effect.value:
+        notes.append("the expected effect is not above min_effect: power cannot exceed 50 %")
+    return table(headers, rows, title="what this many rows can decide", notes=notes)
+
+
+def _scenario(spec: Spec, scenario: Scenario, truths: Sequence[float]) -> list[str]:
+    cells = []
+    for truth in truths:
+        odds = scenario.odds[truth]
+        parts = [f"ship {100 * (odds.ship + odds.scope):.0f}"]
+        if truth < spec.rule.min_effect.value:
+            parts.insert(0, f"kill {100 * odds.kill:.0f}")
+        cells.append(" ".join(parts))
+    return [("> " if scenario.chosen else "  ") + scenario.name, f"{scenario.test_rows:,}", *cells]
+
+
+def preview(found: dict[str, Any]) -> View:
+    """Columns of the source; no values."""
+    rows = [[c["name"], c["type"], f"{c['nulls']:,}", f"{c['distinct']:,}"] for c in found["columns"]]
+    notes = [f"{found['rows']:,} rows; no values are shown, since any row may become a test row"]
+    return table(["column", "type", "missing", "distinct (about)"], rows, notes=notes)
+
+
+def sampled(record: Record) -> View:
+    """The sample and its caps."""
+    report = record.body["report"]
+    notes = [
+        f"{record.body['rows']:,} of {report['source_rows']:,} rows are in the sample (record {record.seq})"
+    ]
+    if report["entities"]:
+        dropped = report["over_cap"] + report["over_share"]
+        notes.append(
+            f"caps dropped {dropped:,} rows ({percent(report['dropped_share'])}) of {report['capped']:,} of "
+            f"{report['entities']:,} entities; the largest holds {percent(report['largest_after'])}"
+        )
+    return message(*notes)
+
+
+def distribution(found: DistributionAudit, record: Record | None) -> View:
+    """The distribution audit."""
+    notes = list(found.sentences)
+    if record is None:
+        notes.append('not passed: accept it with a reason, exp.source.accept("why"), or mend the source')
+    return message(f"distribution audit: {found.status.replace('_', ' ')}", *notes)
+
+
+def sealed(record: Record) -> View:
+    """Counts per slice, duplicates, and the seal."""
+    body = record.body
+    rows = [["all", *(body["counts"][p] for p in ("train", "dev", "test"))]]
+    rows += [[name, *(parts[p] for p in ("train", "dev", "test"))] for name, parts in body["slices"].items()]
+    found = body["duplicates"]
+    notes = [
+        f"sealed: record {record.seq}, sha256 {body['sealed']['sha256'][:12]}",
+        f"seed commitment {body['seed_commitment'][:12]}",
+        f"{found['rows']:,} duplicate rows in {found['groups']:,} groups, each kept on one side",
+    ]
+    if body["folds"]:
+        notes.append(f"fewer than 50 rows: dev is scored in {body['folds']} folds")
+    return table(["rows", "train", "dev", "test"], rows, notes=notes)
+
+
+def baseline(spec: Spec, measured: Baseline, n: int) -> View:
+    """The scorer on the baseline's train outputs."""
+    by_id = {str(row[spec.source.id]): row for row in measured.rows}
+    first = measured.results[measured.results["trial"] == 0].head(n)
+    inputs = [c for c in (spec.source.inputs or list(measured.rows[0])) if c in measured.rows[0]][:2]
+    rows = [
+        [
+            *(by_id[str(line["id"])][c] for c in inputs),
+            by_id[str(line["id"])].get(spec.source.expected or ""),
+            line["output"],
+            f"{line['score']:.2f}",
+            ", ".join(line["modes"]),
+        ]
+        for line in first.to_dict("records")
+    ]
+    body = measured.record.body
+    floor = f", re-run noise {size(body['noise_floor'])} points" if body["noise_floor"] is not None else ""
+    notes = [
+        f"baseline on train: {percent(body['value'])} of {body['n']:,} rows{floor} (record {measured.record.seq})"
+    ]
+    return table([*inputs, "expected", "output", "score", "failure modes"], rows, notes=notes)
+
+
+def failure_modes(measured: Baseline) -> View:
+    """The failure modes and the baseline's rate on train."""
+    if not measured.modes:
+        return message("no failure modes are registered")
+    total = len(measured.results)
+    rows = [
+        [mode, f"{weight:g}", percent(sum(mode in m for m in measured.results["modes"]) / total)]
+        for mode, weight in measured.modes.items()
+    ]
+    return table(["failure mode", "weight", "baseline on train"], rows)
+
+
+def metric_locked(record: Record) -> View:
+    """The metric's lock."""
+    return message(
+        f"metric, rule and experiment.toml locked: record {record.seq}, sha256 {record.body['toml'][:12]}",
+        f"{len(record.body['modes'])} failure modes; baseline on train {percent(record.body['baseline'])}",
+    )
+
+
+def pilot(spec: Spec, found: Pilot) -> View:
+    """One row in full: every input, every output, every figure."""
+    rows = [[f"input: {name}", value] for name, value in found.row.items()]
+    for line in found.table.to_dict("records"):
+        price = "unknown" if line["cost_usd"] != line["cost_usd"] else usd(line["cost_usd"])
+        tokens = f", {line['input_tokens']}+{line['output_tokens']} tokens" if line["output_tokens"] else ""
+        figures = f"score {line['score']:.2f}, {price}{tokens}, {line['latency_ms']:,.0f} ms"
+        rows.append([f"arm: {line['arm']}", f"{line['output']}\n{figures}"])
+    planned = "unknown" if found.planned_usd is None else usd(found.planned_usd)
+    budget = f" of a budget of {usd(spec.run.budget_usd)}" if spec.run.budget_usd is not None else ""
+    return table(["pilot row", ""], rows, notes=[f"planned cost at this row's prices: {planned}{budget}"])
+
+
+def scores(spec: Spec, part: str, scored: Scored) -> View:
+    """Means and trials of each arm."""
+    rows = []
+    for arm, x in scored.record.body["arms"].items():
+        bad = {k: v for k, v in x["statuses"].items() if k != "ok"}
+        failed = ", ".join(f"{v} {k}" for k, v in bad.items()) or "0"
+        mark = " (baseline)" if arm == spec.baseline else ""
+        rows.append(
+            [arm + mark, percent(x["mean"]), f"± {size(x['sd'])}", len(x["trials"]), failed, x["unscored"]]
+        )
+    note = "free to read" if part == "train" else "dev: not evidence"
+    notes = [f"{scored.record.body['n']:,} {part} rows ({note}); record {scored.record.seq}"]
+    return table(["arm", "mean", "over trials", "trials", "failed calls", "no score"], rows, notes=notes)
+
+
+def noise(spec: Spec, evidence: Evidence) -> View:
+    """The noise floor, and each arm's re-run noise."""
+    rows = []
+    base = evidence.scores[spec.baseline]
+    for arm, y in evidence.scores.items():
+        if min(y.shape[1], base.shape[1]) < 2:
+            rows.append([arm, "one trial: no re-run noise can be measured"])
+            continue
+        found = rerun_noise(y, base)
+        says = "re-runs identical; row sampling is the only uncertainty" if found.deterministic else ""
+        rows.append([arm, f"{size(found.se)} points {says}"])
+    return table(["arm against baseline", "standard error from re-runs alone"], rows)
+
+
+def cost(spec: Spec, record: Record | None) -> View:
+    """Cost and latency of each arm on dev."""
+    assert record is not None
+    rows = []
+    for arm, x in record.body["arms"].items():
+        price = "unknown" if x["cost_per_1k_usd"] is None else usd(x["cost_per_1k_usd"])
+        late = [("" if v is None else f"{v:,.1f} ms") for v in (x["latency_p50_ms"], x["latency_p95_ms"])]
+        rows.append([arm, price, *late, "a chunk's time divided by its rows" if x["amortised"] else ""])
+    return table(["arm", "per 1,000 rows", "p50", "p95", ""], rows, notes=[f"baseline: {spec.baseline}"])
+
+
+def patterns(found: Sequence[Pattern]) -> View:
+    """The four patterns of each arm."""
+    words = {True: "yes", False: "no", None: "cannot tell"}
+    rows = [[p.arm, p.name, words[p.found], p.evidence, p.follows if p.found else ""] for p in found]
+    return table(["arm", "pattern", "found", "evidence", "what follows"], rows)
+
+
+def differences(spec: Spec, found: dict[str, pd.DataFrame]) -> View:
+    """Counts of wins, losses and flaky rows."""
+    from itera_nb.diagnosis.diffs import counts
+
+    rows = [[arm, *counts(frame).values()] for arm, frame in found.items()]
+    headers = ["arm against baseline", *counts(next(iter(found.values())))]
+    notes = [f"baseline: {spec.baseline}; dev rows are counted, not shown"]
+    return table(headers, rows, notes=notes)
+
+
+def groups(found: Sequence[Group]) -> View:
+    """Net effect by slice and failure mode."""
+    rows = [[g.arm, g.group, f"{g.n:,}", effect_text(g.effect)] for g in found]
+    return table(["arm", "slice or failure mode", "dev rows", "shift"], rows)
+
+
+def iterations(found: Sequence[IterationResult]) -> View:
+    """Each iteration with its prediction and outcome."""
+    if not found:
+        return message("no iteration registered; a gate is not needed")
+    rows = [
+        [
+            r.record.body["id"],
+            r.record.body["parent"],
+            r.record.body["what"],
+            points(r.record.body["predicted_effect"]),
+            f"{points(r.effect.estimate)} {interval(r.effect.low, r.effect.high)}",
+            f"{points(r.overall.estimate)} {interval(r.overall.low, r.overall.high)}",
+            r.outcome,
+        ]
+        for r in found
+    ]
+    headers = [
+        "iteration",
+        "parent",
+        "the one change",
+        "predicted",
+        "on the predicted rows",
+        "on all rows",
+        "",
+    ]
+    return table(headers, rows, notes=["effects on dev against the parent, in points"])
+
+
+def gates(record: Record | None) -> View:
+    """The last gate."""
+    if record is None:
+        return message("no gate needed: no iteration was made")
+    rows = [
+        [c["id"], c["class"], c["action"], c["measured"]["verdict"], c["measured"]["sentence"], c["evidence"]]
+        for c in record.body["changes"]
+    ]
+    headers = ["iteration", "class", "action", "measured", "figures", "reason"]
+    return table(headers, rows, notes=[f"sprint {record.body['sprint']}: {record.body['outcome']}"])
+
+
+def locked(record: Record) -> View:
+    """What goes to the test."""
+    rows = [[x["arm"], x["head"], x["digest"][:12], x["trials"]] for x in record.body["lines"]]
+    notes = [f"locked: record {record.seq}. The sealed test opens once: itera verdict"]
+    return table(["arm", "what is locked", "digest", "trials"], rows, notes=notes)
+
+
+def preflight(found: Sequence[Condition], *, concluded: bool) -> View:
+    """Every condition of the opening."""
+    if concluded:
+        return message("the test set was opened; what follows is its record")
+    rows = [["✓" if c.holds else "✗", c.name, c.detail] for c in found]
+    return table(["", "condition", "evidence"], rows)

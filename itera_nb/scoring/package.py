@@ -1,0 +1,19 @@
+"""Which code runs: a hash of the installed package's own files."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import itera_nb
+from itera_nb.ledger import digest
+
+
+def package_hash() -> str:
+    """Hash of the installed package's Python files.
+
+    The installation's own list of files names none of them in an editable install, so the files are read.
+    """
+    root = Path(itera_nb.__file__).parent
+    files = sorted(p for p in root.rglob("*.py") if "_data" not in p.relative_to(root).parts)
+    return digest({str(p.relative_to(root)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files})

@@ -1,0 +1,130 @@
+"""Planning: what this many rows can decide, for both split presets, before a cent is spent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from itera_nb.experiment import Experiment
+from itera_nb.spec import FRACTIONS, Spec
+from itera_nb.stats.decision import Rule, look_alpha
+from itera_nb.stats.simulate import Design, OutcomeOdds, outcome_odds, with_extension
+from itera_nb.stats.slices import detectable_harm
+
+GUESSED_DISCORDANCE = 0.20
+DRAWS = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """One split, or one split with its registered top-up: test rows and the odds at each true effect."""
+
+    name: str
+    chosen: bool
+    test_rows: int
+    odds: dict[float, OutcomeOdds]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Odds of each outcome; effects and shares are fractions.
+
+    Attributes:
+        rows: Rows of the source (or of the sample, once drawn).
+        discordance: Share of rows on which arm and baseline differ in one run.
+        measured: Whether that was measured on dev, or guessed.
+        slices: Slice id -> (test rows under the chosen split, loss that would probably be noticed).
+    """
+
+    rows: int
+    discordance: float
+    measured: bool
+    truths: tuple[float, ...]
+    scenarios: list[Scenario]
+    slices: dict[str, tuple[int, float]]
+
+
+def make_plan(experiment: Experiment) -> Plan:
+    """The plan of this experiment as it stands: from the sealed counts if there are any, else from the source."""
+    spec, state = experiment.spec, experiment.state
+    sampled, sealed = state.last("sampled"), state.last("sealed")
+    rows = sampled.body["rows"] if sampled else int(experiment.isolated("itera_nb.source", "preview")["rows"])
+    discordance, measured = _discordance(experiment)
+    tau = min(spec.rule.min_effect.value, 0.5)
+    expected = spec.expected_effect
+    truths = tuple(dict.fromkeys(round(x, 4) for x in (0.0, tau, (tau + expected) / 2, expected)))
+    shares = _slice_shares(experiment)
+    scenarios = []
+    for preset in ("iterate", "confirm"):
+        chosen = spec.split.preset == preset
+        n = round(rows * (spec.split.fractions if chosen else FRACTIONS[preset])[2])
+        if chosen and sealed:
+            n = sealed.body["counts"]["test"]
+        scenarios.append(_scenario(spec, preset, n, truths, discordance, shares, chosen=chosen))
+        if chosen and spec.rule.extension == "once":
+            scenarios.append(
+                _scenario(spec, f"{preset} + one top-up of {n}", n, truths, discordance, shares, extension=n)
+            )
+    test = next((s.test_rows for s in scenarios if s.chosen), 0)
+    harm = {
+        s: (round(test * share), detectable_harm(discordance, max(test * share, 1)))
+        for s, share in shares.items()
+    }
+    return Plan(rows, discordance, measured, truths, scenarios, harm)
+
+
+def _scenario(
+    spec: Spec,
+    name: str,
+    rows: int,
+    truths: tuple[float, ...],
+    discordance: float,
+    shares: dict[str, float],
+    *,
+    chosen: bool = False,
+    extension: int = 0,
+) -> Scenario:
+    rule = Rule(
+        min_effect=min(spec.rule.min_effect.value, 1.0),
+        alpha=look_alpha(spec.rule.extension == "once"),
+        proof="shown" if spec.rule.proof == "literal" else spec.rule.proof,
+        goal=spec.rule.goal,
+        margin=spec.rule.margin or 0.0,
+    )
+    design = Design(
+        rows=max(rows, 1),
+        rule=rule,
+        discordance=max(discordance, max(truths) + 0.01),
+        trials=spec.trials,
+        slices=_partition(shares),
+        floor=spec.rule.max_slice_loss,
+        arms=len(spec.candidates),
+    )
+    if extension:
+        design = with_extension(design, extension)
+    rng = np.random.default_rng(20_260_101)
+    odds = {truth: outcome_odds(design, truth, rng, draws=DRAWS) for truth in truths}
+    return Scenario(name, chosen, rows + extension, odds)
+
+
+def _partition(shares: dict[str, float]) -> tuple[float, ...]:
+    """Shares of the first slice column: the simulation wants slices that do not overlap."""
+    first = next(iter(shares), "").partition("=")[0]
+    column = [share for name, share in shares.items() if name.startswith(f"{first}=") and share > 0]
+    total = sum(column)
+    return tuple(share / total for share in column) if first and total else (1.0,)
+
+
+def _slice_shares(experiment: Experiment) -> dict[str, float]:
+    sealed = experiment.state.last("sealed")
+    if sealed is None:
+        return {}
+    test = sealed.body["counts"]["test"]
+    return {name: parts["test"] / test for name, parts in sealed.body["slices"].items()}
+
+
+def _discordance(experiment: Experiment) -> tuple[float, bool]:
+    scored = experiment.state.scored("dev")
+    found = scored.body.get("discordance") if scored else None
+    return (max(float(found), 0.01), True) if found is not None else (GUESSED_DISCORDANCE, False)

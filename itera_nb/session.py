@@ -1,0 +1,342 @@
+"""What `itera_nb.open()` returns: one thin method a notebook cell, over the rooms above.
+
+Notebooks, the command line and the server all use it, so there is one behaviour. Every method that does
+something is idempotent: a finished step is shown again, spends nothing and refuses nothing.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from itera_nb.exceptions import Refusal
+from itera_nb.experiment import Experiment
+from itera_nb.protocol import PHASES, SAFEGUARDS, check, next_phase
+from itera_nb.report import phases, tables
+from itera_nb.report.view import View
+
+
+def open(folder: str | Path = ".") -> Session:  # noqa: A001 - reads as itera_nb.open(folder)
+    """Open the experiment in `folder`, or in the folder above when called from its notebooks.
+
+    Raises:
+        IteraError: If there is no experiment.
+        RecordError: If its ledger was edited, cut or replaced.
+    """
+    path = Path(folder).resolve()
+    if not (path / "experiment.toml").is_file() and (path.parent / "experiment.toml").is_file():
+        path = path.parent
+    experiment = Experiment(path)
+    _ = experiment.spec, experiment.state
+    return Session(experiment)
+
+
+class Session:
+    """An experiment as a person works with it."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        self.experiment = experiment
+        self.frame = _Frame(experiment)
+        self.arms = _Arms(experiment)
+        self.source = _Source(experiment)
+        self.split = _Split(experiment)
+        self.train = _Train(experiment)
+        self.metric = _Metric(experiment)
+        self.judge = _Judge()
+
+    # any time ----------------------------------------------------------------------------------------------
+
+    def status(self) -> View:
+        """The phases, what is done, and the next command."""
+        return phases.status(self.experiment)
+
+    def next(self) -> View:
+        """What may happen now, and why the rest may not."""
+        state = self.experiment.state
+        phase = next_phase(state)
+        if phase is None:
+            return tables.message(
+                "The experiment is concluded. Show it: itera show    Check it: itera verify"
+            )
+        lines = [f"next: {phase}.ipynb, or `itera {'verdict' if phase.startswith('5') else 'run'}` headless"]
+        for event in (e for events in PHASES.values() for e in events):
+            refusal = check(event, state)
+            if refusal is not None and not state.has(event):
+                lines.append(f"not yet: {event.replace('_', ' ')} - {refusal.what}")
+        return tables.message(*lines)
+
+    def plan(self) -> View:
+        """Odds of each outcome at several true effects, for both split presets."""
+        from itera_nb.scoring.plan import make_plan
+
+        return phases.plan(self.experiment.spec, make_plan(self.experiment))
+
+    def accept(self, safeguard: str, why: str) -> View:
+        """Answer a safeguard's question with a reason, which the conclusion prints.
+
+        Raises:
+            Refusal: If this safeguard does not ask.
+        """
+        if safeguard == "SG11":
+            return self.source.accept(why)
+        if safeguard not in ASKING:
+            self.experiment.refuse(
+                Refusal(
+                    safeguard,
+                    f"{SAFEGUARDS.get(safeguard, 'it is not a safeguard')}: that is not a question.",
+                    why="some things cannot be excused with a reason.",
+                    instead=f"the safeguards that ask: {', '.join(sorted(ASKING))}",
+                )
+            )
+        if not why.strip():
+            raise ValueError("a reason is a sentence, not an empty text")
+        self.experiment.record("accepted", {"safeguard": safeguard, "why": why})
+        return tables.message(f"{safeguard} accepted: {why}")
+
+    def amend(self, why: str) -> View:
+        """Record for good what differs from the lock, and why; whether results had been seen is filled in."""
+        from itera_nb.arms.amend import amend
+
+        record = amend(self.experiment, why)
+        changed = "; ".join(record.body["changed"])
+        return tables.message(f"amended ({record.body['seen']}): {changed}", f"why: {why}")
+
+    # 3-run -------------------------------------------------------------------------------------------------
+
+    def pilot(self) -> View:
+        """Every output of one train row, in full, with cost, tokens and latency."""
+        from itera_nb.scoring.pilot import run_pilot
+
+        self._unchanged()
+        return phases.pilot(self.experiment.spec, run_pilot(self.experiment))
+
+    def run(self, part: str = "dev", *, trials: int | None = None) -> View:
+        """Score every registered arm on train or dev; finished units are not repeated."""
+        from itera_nb.scoring.registered import score_registered
+
+        self._unchanged()
+        return phases.scores(
+            self.experiment.spec, part, score_registered(self.experiment, part, trials=trials)
+        )
+
+    def noise(self) -> View:
+        """The noise floor: what changes when nothing is changed."""
+        from itera_nb.scoring.registered import dev_evidence
+
+        return phases.noise(self.experiment.spec, dev_evidence(self.experiment))
+
+    def cost(self) -> View:
+        """Steady-state cost and latency of each arm on dev."""
+        from itera_nb.scoring.registered import dev_evidence
+
+        dev_evidence(self.experiment)
+        return phases.cost(self.experiment.spec, self.experiment.state.scored("dev"))
+
+    # 4-diagnose --------------------------------------------------------------------------------------------
+
+    def patterns(self) -> View:
+        """The four patterns of the method, each with its evidence."""
+        from itera_nb.diagnosis.loop import patterns
+
+        return phases.patterns(patterns(self.experiment))
+
+    def inspect(self) -> View:
+        """Wins, losses and flaky rows of each arm: counts by slice, ids and scores; no dev row text."""
+        from itera_nb.diagnosis.loop import differences
+
+        return phases.differences(self.experiment.spec, differences(self.experiment))
+
+    def clusters(self) -> View:
+        """Net effect by slice and failure mode."""
+        from itera_nb.diagnosis.loop import by_group
+
+        return phases.groups(by_group(self.experiment))
+
+    def iterate(self) -> View:
+        """Register and score the next queued iteration, or show those that ran."""
+        from itera_nb.diagnosis.loop import iterate
+
+        self._unchanged()
+        return phases.iterations(iterate(self.experiment))
+
+    def gate(self) -> View:
+        """Judge every change of the open sprint by its class and measured evidence."""
+        from itera_nb.diagnosis.loop import close_sprint
+
+        self._unchanged()
+        return phases.gates(close_sprint(self.experiment))
+
+    def lock(self) -> View:
+        """Freeze what goes to the test: each line's latest gate-passed iteration, with all its files."""
+        from itera_nb.diagnosis.lock import lock
+
+        self._unchanged()
+        return phases.locked(lock(self.experiment))
+
+    # 5-verdict ---------------------------------------------------------------------------------------------
+
+    def preflight(self) -> View:
+        """Every condition of the opening, ticked."""
+        from itera_nb.verdict.preflight import conditions
+
+        return phases.preflight(conditions(self.experiment), concluded=self.experiment.state.has("verdict"))
+
+    def verdict(self) -> View:
+        """Open the sealed test set, once, and decide; afterwards show the record."""
+        if not self.experiment.state.has("verdict"):
+            from itera_nb.scoring.progress import relay
+
+            self.experiment.isolated("itera_nb.verdict", progress=relay)
+        return self._section("verdict")
+
+    def forest(self) -> View:
+        """Effects with intervals, aggregate and slices."""
+        return self._section("forest")
+
+    def slices(self) -> View:
+        """Slices, failure modes and severity."""
+        return self._section("slices")
+
+    def cost_accuracy(self) -> View:
+        """Cost against accuracy."""
+        return self._section("cost_accuracy")
+
+    def conclusion(self) -> View:
+        """Write the conclusion's files and show the rest of the page."""
+        from itera_nb.report.files import conclude
+
+        conclude(self.experiment)
+        return self._section("conclusion")
+
+    def _section(self, name: str) -> View:
+        from itera_nb.report.data_json import build
+        from itera_nb.report.view import section_view
+
+        self.experiment.require("concluded")
+        return section_view(build(self.experiment), name)  # type: ignore[arg-type]
+
+    def _unchanged(self) -> None:
+        from itera_nb.arms.lock import require_unchanged
+
+        require_unchanged(self.experiment)
+
+
+ASKING = {"SG08", "SG12", "SG13"}
+
+
+class _Frame:
+    def __init__(self, experiment: Experiment) -> None:
+        self._experiment = experiment
+
+    def form(self) -> View:
+        """The registered frame and rule, as they stand in experiment.toml."""
+        return phases.frame(self._experiment)
+
+    def lock(self) -> View:
+        """Lock question, arms and rule before any row is drawn."""
+        from itera_nb.arms.frame import lock_frame
+
+        return phases.frame_locked(lock_frame(self._experiment))
+
+
+class _Arms:
+    def __init__(self, experiment: Experiment) -> None:
+        self._experiment = experiment
+
+    def changes(self) -> View:
+        """What each arm changes against the baseline, computed from its files."""
+        from itera_nb.arms.lock import arm_changes, manifests
+
+        return phases.changes(arm_changes(self._experiment.spec, manifests(self._experiment)))
+
+
+class _Source:
+    def __init__(self, experiment: Experiment) -> None:
+        self._experiment = experiment
+
+    def preview(self) -> View:
+        """Columns, types and counts; no rows, since any of them may become a test row."""
+        return phases.preview(self._experiment.isolated("itera_nb.source", "preview"))
+
+    def sample(self) -> View:
+        """Fix the sample: caps, and what they dropped."""
+        from itera_nb.arms.lock import require_unchanged
+        from itera_nb.source.phase import sample
+
+        require_unchanged(self._experiment)
+        return phases.sampled(sample(self._experiment))
+
+    def audit(self) -> View:
+        """The sample against production's counts."""
+        from itera_nb.source.phase import audit
+
+        return phases.distribution(*audit(self._experiment))
+
+    def accept(self, why: str) -> View:
+        """Accept a failed distribution audit with a reason that the conclusion prints."""
+        from itera_nb.source.phase import accept_audit
+
+        record = accept_audit(self._experiment, why)
+        return tables.message(f"distribution audit: {record.type.replace('_', ' ')}", why)
+
+
+class _Split:
+    def __init__(self, experiment: Experiment) -> None:
+        self._experiment = experiment
+
+    def seal(self) -> View:
+        """Split, and seal the test rows before anyone has seen them."""
+        from itera_nb.arms.lock import require_unchanged
+        from itera_nb.source.phase import seal
+
+        require_unchanged(self._experiment)
+        return phases.sealed(seal(self._experiment))
+
+
+class _Train:
+    def __init__(self, experiment: Experiment) -> None:
+        self._experiment = experiment
+
+    def head(self, n: int = 5) -> View:
+        """The first train rows, which may be read."""
+        from itera_nb.scoring.runs import part_rows
+
+        rows = part_rows(self._experiment, "train")[:n]
+        headers = list(rows[0]) if rows else []
+        return tables.table(headers, [[row[h] for h in headers] for row in rows], title="train rows")
+
+
+class _Metric:
+    def __init__(self, experiment: Experiment) -> None:
+        self._experiment = experiment
+
+    def try_on(self, n: int = 5) -> View:
+        """The scorer on the baseline's train outputs, and the baseline's value."""
+        from itera_nb.arms.lock import require_unchanged
+        from itera_nb.scoring.registered import measure_baseline
+
+        require_unchanged(self._experiment)
+        return phases.baseline(self._experiment.spec, measure_baseline(self._experiment), n)
+
+    def failure_modes(self) -> View:
+        """The registered failure modes and how often the baseline shows them on train."""
+        from itera_nb.scoring.registered import measure_baseline
+
+        return phases.failure_modes(measure_baseline(self._experiment))
+
+    def lock(self) -> View:
+        """Lock scorer, failure modes, severity and rule before any candidate runs."""
+        from itera_nb.arms.lock import require_unchanged
+        from itera_nb.scoring.registered import lock_metric
+
+        require_unchanged(self._experiment)
+        return phases.metric_locked(lock_metric(self._experiment))
+
+
+class _Judge:
+    def rubric(self) -> View:
+        """The judge's rubric, if the metric has one."""
+        return tables.message("no judge: the metric is deterministic")
+
+    def check(self) -> View:
+        """Agreement of a second judge, if there is a judge."""
+        return tables.message("no judge to check: the metric is deterministic")

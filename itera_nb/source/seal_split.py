@@ -1,0 +1,269 @@
+"""Sample, find duplicates, split and seal, in one go: the whole work of the isolated process of phase 1."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from itera_nb.exceptions import DataError
+from itera_nb.seal.custody import Secret
+from itera_nb.seal.parquet import Commitment, PartWriter
+from itera_nb.source.duplicates import DuplicateReport, group_units, hash_inputs
+from itera_nb.source.keys import check_keys, derived_key, keyed_order
+from itera_nb.source.relation import Relation, declared_columns, require_columns
+from itera_nb.source.sampling import Ask, Sample, SampleReport, draw_sample
+from itera_nb.source.slices import slice_id
+from itera_nb.source.split import (
+    DEV,
+    PARTS,
+    TEST,
+    Parts,
+    RequirementResult,
+    Split,
+    seed_commitment,
+    split_rows,
+)
+from itera_nb.spec import SourceSpec, SplitSpec
+
+FOLD = "fold"
+SALT_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class SealPaths:
+    """Where the three parts go."""
+
+    train: Path
+    dev: Path
+    test: Path
+
+
+@dataclass(frozen=True, slots=True)
+class SealReport:
+    """What sampling, splitting and sealing did: numbers, declared values, hashes; no row text, no row ids.
+
+    `counts`, `slices` and `classes` are rows by part; `strata` are the sample's rows by declared columns, for
+    the audit; `sha256` are the hashes of the three files; `commitment` binds to the test rows under `salt`
+    (see `Commitment`); `folds` is the number of dev folds or None; `asks` are the questions to answer before
+    going on.
+    """
+
+    inputs: tuple[str, ...]
+    counts: Mapping[str, int]
+    slices: Mapping[str, Mapping[str, int]]
+    classes: Mapping[str, Mapping[str, int]] | None
+    strata: tuple[Mapping[str, Any], ...]
+    sample: SampleReport
+    duplicates: DuplicateReport
+    requirements: tuple[RequirementResult, ...]
+    folds: int | None
+    sha256: Mapping[str, str]
+    recipients: tuple[str, ...]
+    salt: str
+    commitment: str
+    seed_commitment: str
+    asks: tuple[Ask, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as plain dictionaries and lists."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """The drawn rows' key columns (text), what was drawn, the input columns, the class label if there is one.
+
+    `strata` are the drawn rows counted by slices, strata and class: text values and ``count``.
+    """
+
+    keys: pa.Table
+    sample: Sample
+    inputs: tuple[str, ...]
+    label: str | None
+    strata: tuple[dict[str, Any], ...]
+
+
+def draw(
+    relation: Relation, source: SourceSpec, split: SplitSpec, seed: bytes, *, novelty: bool = False
+) -> Draw:
+    """Check the source's columns and keys, and draw the sample: the same rows for the same seed, each time.
+
+    Raises:
+        DataError: The source does not fit what is declared.
+    """
+    declared = declared_columns(source, split)
+    require_columns(relation.columns, [source.id, *declared], "the source")
+    inputs = tuple(source.inputs) or tuple(c for c in relation.columns if c not in {source.id, *declared})
+    if not inputs or split.fractions[TEST] == 0:
+        wrong = (
+            "no column is left as input" if not inputs else "the test fraction is 0: nothing would be sealed"
+        )
+        raise DataError(wrong, fix="see [source] inputs and [split] in experiment.toml")
+    keys = relation.keys(declared_columns(source.model_copy(update={"inputs": []}), split))
+    order = keyed_order(derived_key(seed, "sample"), keys.column(source.id))
+    label = check_keys(keys, order, source, split)
+    sample = draw_sample(keys, order, source, novelty=novelty)
+    keys = keys.filter(pa.array(sample.mask))
+    return Draw(keys, sample, inputs, label, _strata(keys, _stratified(source, split, label)))
+
+
+def seal_split(
+    relation: Relation,
+    source: SourceSpec,
+    split: SplitSpec,
+    secret: Secret,
+    paths: SealPaths,
+    *,
+    novelty: bool = False,
+    recipients: Sequence[str] = (),
+) -> SealReport:
+    """Draw the sample, split it with duplicates and clusters together, write train, dev and sealed test.
+
+    The parts hold the id (text, under its own name), the input columns (every undeclared column if
+    `source.inputs` is empty) and all declared columns in their own types; dev also ``fold`` where there are
+    folds. Test rows are encrypted as they are read and are never plain on disk. The three files appear only
+    when all are complete.
+
+    Args:
+        relation: The source.
+        source: The `[source]` section.
+        split: The `[split]` section.
+        secret: The experiment's key and seed.
+        paths: Where the parts go; the folders exist.
+        novelty: `[frame] novelty`.
+        recipients: age recipients instead of the experiment's own key (escrow).
+
+    Raises:
+        DataError: The source does not fit what is declared, or the split leaves a part empty.
+    """
+    drawn = draw(relation, source, split, secret.seed, novelty=novelty)
+    keys, inputs, label, sample = drawn.keys, drawn.inputs, drawn.label, drawn.sample
+    ids = keys.column(source.id)
+    compared = [c for c in inputs if c != source.id] or [source.id]
+    blocks = (batch.select(compared) for batch in relation.rows(ids, compared))
+    hashes = hash_inputs(blocks, derived_key(secret.seed, "duplicates"))
+    clusters = keys.column(source.cluster) if source.cluster else None
+    units = group_units(hashes, clusters)
+    strata = _stratified(source, split, label)
+    done = split_rows(keys, units.codes, split, secret.seed, id_column=source.id, strata=strata)
+
+    sealed_to = tuple(recipients) or (secret.recipient,)
+    salt = secrets.token_bytes(SALT_BYTES)
+    columns = list(dict.fromkeys([*inputs, *declared_columns(source, split)]))
+    hashes_of_files, commitment = _write(relation, ids, columns, done, paths, sealed_to, salt)
+    unmet = [r for r in done.requirements if not r.met]
+    return SealReport(
+        inputs=inputs,
+        counts={name: int((done.parts == part).sum()) for part, name in enumerate(PARTS)},
+        slices=_by_part(keys, source.slices, done.parts, named=True),
+        classes=_by_part(keys, [label], done.parts, named=False) if label else None,
+        strata=drawn.strata,
+        sample=sample.report,
+        duplicates=units.report,
+        requirements=done.requirements,
+        folds=None if done.folds is None else int(done.folds.max()) + 1,
+        sha256=hashes_of_files,
+        recipients=sealed_to,
+        salt=salt.hex(),
+        commitment=commitment,
+        seed_commitment=seed_commitment(secret.seed),
+        asks=(*sample.report.asks, *(_ask(r) for r in unmet)),
+    )
+
+
+def _stratified(source: SourceSpec, split: SplitSpec, label: str | None) -> list[str]:
+    return [*source.slices, *split.stratify, *([label] if label else [])]
+
+
+def _write(
+    relation: Relation,
+    ids: pa.ChunkedArray,
+    columns: Sequence[str],
+    split: Split,
+    paths: SealPaths,
+    recipients: Sequence[str],
+    salt: bytes,
+) -> tuple[dict[str, str], str]:
+    """Stream every chosen row once, into the file of its part."""
+    writers: list[PartWriter] = []
+    promise: Commitment | None = None
+    with ExitStack() as stack:
+        at = 0
+        for batch in relation.rows(ids, columns):
+            if promise is None:
+                promise = Commitment(salt, batch.schema)
+                writers = [stack.enter_context(w) for w in _writers(batch.schema, split, paths, recipients)]
+            parts = split.parts[at : at + batch.num_rows]
+            for part, writer in enumerate(writers):
+                rows = batch.filter(pa.array(parts == part))
+                if part == TEST:
+                    promise.update(rows)
+                elif part == DEV and split.folds is not None:
+                    rows = _with_fold(rows, split.folds[at : at + batch.num_rows][parts == part])
+                writer.write(rows)
+            at += batch.num_rows
+        assert promise is not None
+        files = [writer.finish() for writer in writers]
+    return {name: file.sha256 for name, file in zip(PARTS, files, strict=True)}, promise.hexdigest()
+
+
+def _writers(
+    schema: pa.Schema, split: Split, paths: SealPaths, recipients: Sequence[str]
+) -> list[PartWriter]:
+    if split.folds is not None and FOLD in schema.names:
+        raise DataError(
+            f"the source has a column {FOLD!r}, the name of the dev folds", fix="rename that column"
+        )
+    dev = schema if split.folds is None else schema.append(pa.field(FOLD, pa.int8()))
+    return [
+        PartWriter(paths.train, schema),
+        PartWriter(paths.dev, dev),
+        PartWriter(paths.test, schema, recipients),
+    ]
+
+
+def _with_fold(rows: pa.RecordBatch, folds: NDArray[np.int8]) -> pa.RecordBatch:
+    return rows.append_column(FOLD, pa.array(folds))
+
+
+def _by_part(
+    keys: pa.Table, columns: Sequence[str], parts: Parts, *, named: bool
+) -> dict[str, dict[str, int]]:
+    """Rows of every value of every column in each part."""
+    counts: dict[str, dict[str, int]] = {}
+    for column in columns:
+        texts = keys.column(column).fill_null("")
+        pairs = (
+            pa.table({"value": texts, "part": parts})
+            .group_by(["value", "part"])
+            .aggregate([([], "count_all")])
+        )
+        for row in sorted(pairs.to_pylist(), key=lambda r: str(r["value"])):
+            name = slice_id(column, row["value"]) if named else row["value"]
+            counts.setdefault(name, dict.fromkeys(PARTS, 0))[PARTS[row["part"]]] = row["count_all"]
+    return counts
+
+
+def _strata(keys: pa.Table, columns: Sequence[str]) -> tuple[dict[str, Any], ...]:
+    unique = list(dict.fromkeys(columns))
+    if not unique:
+        return ()
+    texts = pa.table({c: keys.column(c).fill_null("") for c in unique})
+    counted = texts.group_by(unique).aggregate([([], "count_all")]).rename_columns([*unique, "count"])
+    return tuple(counted.sort_by([(c, "ascending") for c in unique]).to_pylist())
+
+
+def _ask(unmet: RequirementResult) -> Ask:
+    return Ask(
+        "SG13",
+        f"{slice_id(unmet.column, unmet.value)} has {unmet.train} rows in train, {unmet.dev} in dev and "
+        f"{unmet.test} in test; {unmet.count} are required in each",
+    )

@@ -1,0 +1,148 @@
+"""Opening the sealed test set: the claim first, then the key, one pass, and a record without any row's text.
+
+Runs only in the isolated process (`itera_nb.verdict.__main__`).
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from itera_nb.arms.runtime import RunnableArm
+from itera_nb.exceptions import RecordError
+from itera_nb.experiment import Experiment
+from itera_nb.ledger import Record, digest
+from itera_nb.scoring.attempts import AttemptLog
+from itera_nb.scoring.engine import RowGroup, run
+from itera_nb.scoring.evidence import collect
+from itera_nb.scoring.progress import progress_bar
+from itera_nb.scoring.results import score_table
+from itera_nb.scoring.runs import fit_rows, runnable, trial_seed
+from itera_nb.seal.parquet import AgeLines, commitment, read_sealed
+from itera_nb.source.parts import to_rows
+from itera_nb.spec import ArmSpec
+from itera_nb.stats.paired import Delta
+from itera_nb.verdict.preflight import require_ready
+from itera_nb.verdict.record import Verdict
+from itera_nb.verdict.rule import evaluate
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+RESULTS, ROWS = "runs/test.parquet", "runs/test-rows.parquet"
+PUBLISHED = ["id", "arm", "trial", "status", "score", "modes", "cost_usd", "latency_ms", "amortised"]
+
+
+class _Sealed:
+    """The attempt log's codec during the pass: resumable with the key, unreadable without."""
+
+    def __init__(self, recipients: list[str], identity: str) -> None:
+        self._lines = AgeLines(recipients, identity)
+
+    def encode(self, text: str) -> str:
+        return self._lines.encrypt(text)
+
+    def decode(self, text: str) -> str:
+        return self._lines.decrypt(text)
+
+
+def open_and_decide(experiment: Experiment) -> dict[str, Any]:
+    """Claim, open, score once, decide, record. A pass that a crash cut off is resumed, never repeated.
+
+    Raises:
+        Refusal: If anything that was locked has changed, or the one pass is over.
+    """
+    require_ready(experiment)
+    state = experiment.state
+    if state.has("test_opened"):
+        claim = experiment.record("resumed", {"count": len(state.all("resumed")) + 1})
+    else:
+        claim = experiment.record("test_opened", {"nonce": secrets.token_hex(16)})
+    results, rows = _score(experiment)
+    verdict = decide(experiment, results, rows)
+    body = {
+        "outcome": verdict.outcome,
+        "arm": verdict.arm,
+        "results": {"file": RESULTS, "sha256": experiment.write_frame(RESULTS, results)},
+        "rows": {"file": ROWS, "sha256": experiment.write_frame(ROWS, rows)},
+        "resumes": len(experiment.state.all("resumed")),
+        "verdict": verdict.as_json(),
+    }
+    record = experiment.record("verdict", body)
+    return {"claim": claim.seq, "record": record.seq}
+
+
+def decide(experiment: Experiment, results: pd.DataFrame, rows: pd.DataFrame) -> Verdict:
+    """The registered rule on published test results: a pure function of files that anyone can check."""
+    spec, locked = experiment.spec, _locked(experiment)
+    modes = _modes(experiment)
+    evidence = collect(results, rows, spec, modes)
+    dev = {line["arm"]: Delta(**line["dev"]) for line in locked.body["lines"] if line["dev"]}
+    rng = np.random.default_rng(int(digest([experiment.genesis, "bootstrap"])[:16], 16))
+    return evaluate(spec, evidence, modes, dev, rng)
+
+
+def _score(experiment: Experiment) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Score every locked arm on every sealed row; returns published results and the rows' strata."""
+    spec, locked = experiment.spec, _locked(experiment)
+    sealed = experiment.state.last("sealed")
+    assert sealed is not None
+    arms = locked_arms(experiment, locked)
+    trials = {line["arm"]: int(line["trials"]) for line in locked.body["lines"]}
+    secret, seal = experiment.secret, sealed.body["sealed"]
+    test = read_sealed(experiment.path("sealed", "test.parquet"), secret.identity, sha256=seal["sha256"])
+    if commitment(test, bytes.fromhex(seal["salt"])) != seal["commitment"]:
+        raise RecordError("the sealed rows are not those that were committed to", record=sealed.seq)
+    rows, genesis = to_rows(test), experiment.genesis
+    codec = _Sealed([secret.recipient], secret.identity)
+    planned = sum(trials.values()) * len(rows)
+    with (
+        AttemptLog(experiment.path("sealed", "attempts.age"), codec) as log,
+        progress_bar("test", planned) as step,
+    ):
+        attempts = run(
+            arms,
+            [RowGroup(rows, fit_rows(experiment, "test"), "test")],
+            id_column=spec.source.id,
+            trials=trials,
+            log=log,
+            settings=spec.run,
+            models=spec.models,
+            seed=lambda trial: trial_seed(genesis, trial),
+            namespace="test",
+            quiet=True,
+            progress=step,
+        )
+    results = score_table(attempts, rows, spec, experiment.path("snapshot"), quiet=True)
+    return results[PUBLISHED], strata_table(experiment, rows)
+
+
+def strata_table(experiment: Experiment, rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """Id, slice, cluster and severity columns: what the rule needs of a row beside its scores."""
+    import pandas as pd
+
+    source = experiment.spec.source
+    columns = [source.id, *source.slices, source.cluster, source.severity]
+    names = list(dict.fromkeys(c for c in columns if c))
+    return pd.DataFrame({name: [row[name] for row in rows] for name in names})
+
+
+def locked_arms(experiment: Experiment, locked: Record) -> list[RunnableArm]:
+    """The baseline, each line's end and the controls, from the snapshot taken at the lock."""
+    specs = {line["arm"]: ArmSpec.model_validate(line["spec"]) for line in locked.body["lines"]}
+    ready, _ = runnable(experiment, specs, experiment.path("snapshot"))
+    return ready
+
+
+def _locked(experiment: Experiment) -> Record:
+    record = experiment.state.last("locked")
+    assert record is not None
+    return record
+
+
+def _modes(experiment: Experiment) -> dict[str, float]:
+    record = experiment.state.last("metric_locked")
+    assert record is not None
+    return dict(record.body["modes"])

@@ -1,0 +1,104 @@
+"""Everything that must hold before the test set is opened, checked again by the process that opens it."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import itera_nb
+from itera_nb.arms.lock import differences
+from itera_nb.arms.snapshot import check as check_snapshot
+from itera_nb.exceptions import RecordError, Refusal
+from itera_nb.experiment import Experiment
+from itera_nb.protocol import check
+from itera_nb.scoring.package import package_hash
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One condition: whether it holds, and the evidence or the fault."""
+
+    name: str
+    holds: bool
+    detail: str
+
+
+def conditions(experiment: Experiment) -> list[Condition]:
+    """Every condition with its state; nothing is read from the sealed file but its hash."""
+    state = experiment.state
+    opened = state.has("test_opened") and not state.has("verdict")
+    event = "resumed" if opened else "test_opened"
+    refusal = check(event, state)
+    found = [
+        Condition(
+            "the ledger's chain and remembered head",
+            True,
+            f"{len(state.records)} records, head {state.head[:12]}",
+        ),
+        Condition("the protocol allows it", refusal is None, refusal.what if refusal else event),
+    ]
+    changed = differences(experiment, state) if state.has("frame_locked") else ["nothing is locked"]
+    found.append(
+        Condition("experiment.toml and arms are as locked", not changed, "; ".join(changed) or "unchanged")
+    )
+    found.append(_sealed(experiment))
+    found.append(_snapshot(experiment))
+    found.append(_package(experiment))
+    return found
+
+
+def require_ready(experiment: Experiment) -> None:
+    """Refuse unless every condition holds.
+
+    Raises:
+        Refusal: SG02 or SG01 from the protocol, SG04 for edits, SG32 for a changed record.
+    """
+    state = experiment.state
+    event = "resumed" if state.has("test_opened") and not state.has("verdict") else "test_opened"
+    experiment.require(event)
+    failed = [c for c in conditions(experiment) if not c.holds]
+    if failed:
+        safeguard = "SG04" if failed[0].name.startswith("experiment.toml") else "SG32"
+        experiment.refuse(
+            Refusal(
+                safeguard,
+                f"{failed[0].name}: {failed[0].detail}.",
+                why="a verdict on something else than what was locked proves nothing.",
+                instead="put back what was locked, then: itera verdict",
+            )
+        )
+
+
+def _sealed(experiment: Experiment) -> Condition:
+    record = experiment.state.last("sealed")
+    name = "the sealed file is the one that was sealed"
+    path = experiment.path("sealed", "test.parquet")
+    if record is None or not path.is_file():
+        return Condition(name, False, "it is missing")
+    with path.open("rb") as file:
+        same = hashlib.file_digest(file, "sha256").hexdigest() == record.body["sealed"]["sha256"]
+    return Condition(name, same, "hash matches" if same else "its hash differs from the record")
+
+
+def _snapshot(experiment: Experiment) -> Condition:
+    record = experiment.state.last("locked")
+    name = "the snapshot of the arms is the one that was locked"
+    if record is None:
+        return Condition(name, False, "no arm is locked")
+    try:
+        check_snapshot(experiment.path("snapshot"), record.body["files"])
+    except RecordError as error:
+        return Condition(name, False, error.what)
+    return Condition(name, True, f"{len(record.body['files'])} files")
+
+
+def _package(experiment: Experiment) -> Condition:
+    record = experiment.state.last("locked")
+    name = "itera-nb is the version that locked"
+    if record is None:
+        return Condition(name, False, "no arm is locked")
+    same = record.body["package"] == package_hash()
+    detail = (
+        itera_nb.__version__ if same else f"the installed files differ (locked with {record.body['version']})"
+    )
+    return Condition(name, same, detail)
