@@ -13,14 +13,15 @@ if TYPE_CHECKING:
     from itera_nb.exceptions import Refusal
     from itera_nb.kernel.guard import load_ipython_extension
     from itera_nb.metrics.score import Score
-    from itera_nb.session import new, open  # noqa: A004
+    from itera_nb.scaffold import new
+    from itera_nb.session import open  # noqa: A004
 
 _HOMES = {
     "Output": "itera_nb.arms.output",
     "Refusal": "itera_nb.exceptions",
     "Score": "itera_nb.metrics.score",
     "load_ipython_extension": "itera_nb.kernel.guard",
-    "new": "itera_nb.session",
+    "new": "itera_nb.scaffold",
     "open": "itera_nb.session",
 }
 

@@ -15,6 +15,7 @@ from itera_nb.ledger import Record
 
 MAX_ITERATIONS = 3
 MAX_SPRINTS = 3
+NOTHING_SEEN = "nothing run"
 VOIDED = {"baseline_measured", "pilot_passed", "scored"}
 
 SAFEGUARDS: dict[str, str] = {
@@ -340,4 +341,4 @@ def seen(state: State) -> str:
         return "pilot outputs seen"
     if state.has("baseline_measured"):
         return "baseline on train seen"
-    return "nothing run"
+    return NOTHING_SEEN

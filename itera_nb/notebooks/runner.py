@@ -53,6 +53,8 @@ def execute(experiment: Experiment, phase: str) -> Path:
                 progress_bar=False,
                 stderr_file=sys.stderr,
                 kernel_name=None,
+                # The kernel warns that loopback is not encrypted; to a reader that looks like a fault.
+                extra_arguments=["--IPKernelApp.log_level=40"],
             )
     except papermill.PapermillExecutionError as error:
         temporary.replace(path)
@@ -79,11 +81,14 @@ def _import_papermill() -> None:
     jsonschema imports `rfc3987_syntax` only if it is there, for a format that notebooks do not use.
     """
     absent = "rfc3987_syntax"
-    if absent not in sys.modules:
+    hidden = absent not in sys.modules
+    if hidden:
         sys.modules[absent] = None  # type: ignore[assignment]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         import papermill  # noqa: F401
+    if hidden:
+        del sys.modules[absent]
 
 
 @contextmanager

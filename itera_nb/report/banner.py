@@ -27,26 +27,26 @@ def banner(spec: Spec, verdict: dict[str, Any]) -> Banner:
     if outcome == "ship" and lead:
         also = f" ({verdict['chosen_because']})" if verdict["chosen_because"] else ""
         return Banner(
-            f"SHIP `{lead['arm']}`{also}",
+            f"SHIP \u2014 `{lead['arm']}` instead of `{base}`{also}",
             f"{_effect(lead)} points: {_in_words(lead)}",
             f"Replace `{base}` by `{lead['arm']}`.",
         )
     if outcome == "scope" and lead:
         kept, left = _scope_words(lead)
         return Banner(
-            f"SCOPE: `{lead['arm']}` for {kept}; keep `{base}` for {left}",
+            f"SCOPE \u2014 `{lead['arm']}` for {kept}; keep `{base}` for {left}",
             f"{_effect(lead)} points overall; {_interval(lead['scope_effect'])} on {kept}.",
             f"Put `{lead['arm']}` behind a switch. Do not replace `{base}` everywhere.",
         )
     said = " ".join(f"`{r['arm']}`: {_effect(r)} points, {_in_words(r)}" for r in records)
     names = ", ".join(f"`{r['arm']}`" for r in records)
     if outcome == "kill":
-        return Banner(f"KILL {names}", said, f"Keep `{base}`. Do not ship {names}.")
+        return Banner(f"KILL \u2014 {names}: keep `{base}`", said, f"Keep `{base}`. Do not ship {names}.")
     needed = [r["n_needed"] for r in records if r["outcome"] == "inconclusive" and r["n_needed"]]
     need = f" {max(needed):,} test rows would have 80 % power at the expected effect." if needed else ""
     undecided = ", ".join(f"`{r['arm']}`" for r in records if r["outcome"] == "inconclusive")
     return Banner(
-        f"INCONCLUSIVE {undecided}",
+        f"INCONCLUSIVE \u2014 {undecided}: keep `{base}` for now",
         f"{said} {_ruled_out(next(r for r in records if r['outcome'] == 'inconclusive'))}",
         f"Keep `{base}` for now.{need}",
     )
@@ -73,39 +73,13 @@ def rule_sentence(spec: Spec, tau: float) -> str:
 
 
 def limits(experiment: Experiment) -> list[str]:
-    """What this does not show: unresolved slices, custody, exceptions, missing rows, known contamination."""
-    spec, state = experiment.spec, experiment.state
+    """What this does not show beyond what the record itself says: suspect controls, touches of the seal."""
+    state = experiment.state
     record = state.last("verdict")
     assert record is not None
-    found = list(spec.frame.limitations)
-    for one in record.body["verdict"]["records"]:
-        found += [
-            f"`{one['arm']}`: {s['id']} is unresolved; it could hide a loss of {_points(-s['low'])}."
-            for s in one["slices"]
-            if s["level"] == "unresolved" and s["low"] < 0 and one["outcome"] in {"ship", "scope"}
-        ]
-        if one["missing"]["failed_calls"]:
-            found.append(
-                f"`{one['arm']}`: {one['missing']['failed_calls']} calls failed and count as failures."
-            )
-        if one["missing"]["unscored"]:
-            found.append(
-                f"`{one['arm']}`: {one['missing']['unscored']} outputs have no score; bounds are given."
-            )
-        found += [f"`{one['arm']}`: {warning}" for warning in one["warnings"]]
-    found += _controls(record.body["verdict"]["controls"])
-    if record.body["resumes"]:
-        found.append(
-            f"The pass was interrupted and resumed {record.body['resumes']} time(s); no row was repeated."
-        )
-    if state.audit is None or state.audit.body["status"] == "not_checked":
-        found.append("The sample was not compared with production's counts: none were given.")
-    found += [f"Accepted {r.body['safeguard']}: {r.body['why']}" for r in state.all("accepted")]
-    found += [f"Amended ({r.body['seen']}): {r.body['why']}" for r in state.all("amended")]
-    touches = len(state.all("seal_touched"))
-    if touches:
+    found = _controls(record.body["verdict"]["controls"])
+    if touches := len(state.all("seal_touched")):
         found.append(f"The sealed file was touched {touches} time(s) outside the verdict; nothing was read.")
-    found.append("The key was held by the person who ran this (local custody).")
     return found
 
 

@@ -61,7 +61,7 @@ def arm_bar(data: Mapping[str, Any]) -> Figure:
         axes.set_yticks(range(len(arms)), [_arm_label(arm) for arm in arms])
         axes.set_ylim(len(arms) - 0.4, -0.8)
         top = max(results.needed, *(a.score for a in arms), *(fmean(d) for d in results.dev.values()))
-        axes.set_xlim(0, top * 1.04)
+        axes.set_xlim(0, top * 1.04 or 1)
         axes.axvline(results.needed, color=INK, linestyle=(0, (4, 2)), linewidth=1.1)
         needed = f"needed {results.score(results.needed)} "
         axes.text(results.needed, -0.48, needed, ha="right", va="bottom", color=INK, fontsize=7.5)
@@ -225,8 +225,8 @@ def _colour(results: Results, arm: Arm) -> str:
     if arm.baseline or arm.control:
         return "#9aa1a9"
     palette = sns.color_palette("colorblind").as_hex()
-    shades = [palette[0], palette[2], palette[4]]
-    return str(shades[[a.id for a in results.candidates].index(arm.id) % 3])
+    shades = {a.id: palette[2 * i % 6] for i, a in enumerate(results.candidates)}
+    return str(shades.get(arm.id, palette[0]))
 
 
 def _arm_label(arm: Arm) -> str:

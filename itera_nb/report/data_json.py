@@ -11,7 +11,7 @@ from typing import Any
 from itera_nb import __version__
 from itera_nb.diagnosis.loop import results as iteration_results
 from itera_nb.experiment import Experiment
-from itera_nb.protocol import State
+from itera_nb.protocol import NOTHING_SEEN, State
 from itera_nb.report.audit import self_audit
 from itera_nb.report.banner import banner, limits, rule_sentence, test_next
 from itera_nb.spec import Spec
@@ -69,7 +69,7 @@ def build(experiment: Experiment) -> dict[str, Any]:
                 {"safeguard": r.body["safeguard"], "why": r.body["why"]} for r in state.all("accepted")
             ],
             "amended": [
-                {"what": "; ".join(r.body["changed"]), "why": r.body["why"], "seen": r.body["seen"]}
+                {"what": "; ".join(r.body["changed"]), "why": r.body["why"], "seen": r.body["seen"] != NOTHING_SEEN}
                 for r in state.all("amended")
             ],
             "audit": [line.as_json() for line in self_audit(experiment)],

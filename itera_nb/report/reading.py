@@ -255,6 +255,10 @@ def _arms(root: Node, itera: Node, slice_ids: set[str]) -> tuple[Arm, ...]:
             raise DataError(
                 f"data.json: effect_sizes.{clean(key)}: no such arm", fix=f"arms: {', '.join(ids)}"
             )
+    if len(set(ids)) < len(ids):
+        raise DataError(
+            f"data.json: arms: an id stands twice ({', '.join(ids)})", fix="give each arm its own id"
+        )
     flagged = [node.text("id") for node in nodes if node.flag("baseline")]
     without = [i for i in ids if i not in map(clean, effects.keys)]
     baseline = (flagged or without or ids)[0]
@@ -320,4 +324,4 @@ def _dev(itera: Node) -> dict[str, tuple[float, ...]]:
     if not itera.has("dev"):
         return {}
     trials = itera.node("dev").node("trials")
-    return {clean(arm): tuple(trials.numbers(arm)) for arm in trials.keys}
+    return {clean(arm): tuple(scores) for arm in trials.keys if (scores := trials.numbers(arm))}

@@ -491,7 +491,7 @@ def _limits(results: Results, experiment: Node, itera: Node, lead: Node) -> tupl
 
 
 def _dev_say(dev: Node, lead: Node) -> str:
-    floor = dev.number("noise_floor")
+    floor = dev.optional("noise_floor")
     noise = f"noise floor {size(floor)} points" if floor else "re-runs identical"
     read_rows = f"rows read by a person: {count(dev.number('revealed'))}"
     rows = f"Dev scores (pale bars, {count(dev.number('n'))} rows)"
@@ -560,7 +560,8 @@ def _proof(results: Results, record: Node) -> Proof:
         if appendix.has(key):
             low, high = appendix.numbers(key)
             figures.append((label, interval(low, high)))
-    figures.append(("re-run share of the variance", percent(noise.number("rerun_share"))))
+    if noise.has("rerun_share"):
+        figures.append(("re-run share of the variance", percent(noise.number("rerun_share"))))
     if record.has("power_expected"):
         figures.append(("power at the registered expected effect", percent(record.number("power_expected"))))
     literal = record.node("literal")

@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from html import escape
 
 from itera_nb.report.view import View
+from itera_nb.report.wording import shorten
 
+WIDEST = 76
 STYLE = (
     "<style>.itera-t{border-collapse:collapse;font-size:.92em;margin:.4em 0}"
-    ".itera-t th{text-align:left;font-weight:600;border-bottom:1px solid currentColor;padding:.2em .9em .2em 0}"
+    ".itera-t th{text-align:left;font-weight:600;border-bottom:1px solid currentColor}"
+    ".itera-t th{padding:.2em .9em .2em 0}"
     ".itera-t td{text-align:left;vertical-align:top;padding:.15em .9em .15em 0;white-space:pre-wrap;"
     "overflow-wrap:anywhere;max-width:60em}.itera-n{opacity:.8;margin:.3em 0}</style>"
 )
@@ -18,7 +21,7 @@ STYLE = (
 def clean(value: object) -> str:
     """A value as printable text: control characters escaped, so that a row cannot draw on a terminal."""
     text = "" if value is None else str(value)
-    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
+    return "".join(c if c.isprintable() or c in "\n\u00a0\u202f" else repr(c)[1:-1] for c in text)
 
 
 def table(

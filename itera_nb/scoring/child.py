@@ -12,12 +12,14 @@ import importlib.util
 import inspect
 import json
 import os
+import signal
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, TypeAlias
@@ -38,7 +40,6 @@ class Setup:
         root: Folder that `target` is relative to.
         target: `path/file.py:Symbol`.
         path: Entries of `sys.path` after the target's own folder.
-        scratch: Fresh folder for byte code and captured output, removed by the parent.
         quiet: Whether output is discarded and errors are reduced to their type: both may hold row text.
         call: Whether the target is called with whole items (a scorer) and may return null.
         params: Keyword arguments of the class, or of every call of a function.
@@ -52,7 +53,6 @@ class Setup:
     root: Path
     target: str
     path: tuple[str, ...]
-    scratch: Path
     quiet: bool = False
     call: bool = False
     params: Mapping[str, Any] = field(default_factory=dict)
@@ -73,9 +73,8 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A worker that is ready: its process id and how it wants its items, or why it cannot."""
+    """A worker that is ready and how it wants its items, or why it is not."""
 
-    pid: int
     mode: Mode = "rows"
     failure: Failure | None = None
 
@@ -108,15 +107,26 @@ class _Loaded:
 _state: dict[str, _Loaded] = {}
 
 
+def serve(pipe: Connection, scratch: Path, *, quiet: bool) -> None:
+    """Answer requests (a name, an argument) from the parent until it closes the pipe."""
+    _detach(scratch / "output", quiet=quiet)
+    sys.pycache_prefix = str(scratch / "pycache")
+    handlers: dict[str, Callable[[Any], Any]] = {"start": start, "run": run, "constant": constant}
+    while True:
+        try:
+            name, argument = pipe.recv()
+        except EOFError:
+            return
+        pipe.send(handlers[name](argument))
+
+
 def start(setup: Setup) -> Started:
-    """Prepare this process, load the target and fit it."""
-    _detach(setup)
-    sys.pycache_prefix = str(setup.scratch / "pycache")
+    """Load the target and fit it."""
     try:
         _state["loaded"] = loaded = _load(setup)
     except BaseException as error:  # noqa: BLE001 - whatever an arm raises must not end the worker
-        return Started(os.getpid(), failure=_failure(error, setup))
-    return Started(os.getpid(), loaded.mode)
+        return Started(failure=_failure(error, setup))
+    return Started(loaded.mode)
 
 
 def run(items: Sequence[Item]) -> list[Answer] | Failure:
@@ -155,12 +165,12 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} is not a JSON value")
 
 
-def _detach(setup: Setup) -> None:
-    """Own process group, own output, and no life after the parent's."""
+def _detach(output: Path, *, quiet: bool) -> None:
+    """Own process group, own output, deaf to Ctrl-C, and no life after the parent's."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(os, "setsid"):
         os.setsid()
-    target = os.devnull if setup.quiet else str(setup.scratch / "output")
-    descriptor = os.open(target, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    descriptor = os.open(os.devnull if quiet else output, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     for stream in (1, 2):
         os.dup2(descriptor, stream)
     os.close(descriptor)

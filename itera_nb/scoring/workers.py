@@ -15,12 +15,11 @@ import sys
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import CancelledError
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
-
-from pebble import ProcessExpired, ProcessPool
+from typing import Any, Self
 
 from itera_nb._typing import JSON
 from itera_nb.exceptions import ArmError, StoppedError
@@ -32,8 +31,8 @@ from .spawn import WorkerContext
 CHUNK = 64
 FIT_TIMEOUT_S = 3600.0
 GRACE_S = 1.0
+EXIT_S = 5.0
 TAIL_BYTES = 2000
-T = TypeVar("T")
 
 
 @functools.cache
@@ -55,11 +54,13 @@ class Worker:
     """
 
     def __init__(self, root: Path, target: str, pythonpath: Sequence[Path] = (), **options: Any) -> None:
-        self._scratch = Path(tempfile.mkdtemp(prefix="itera-"))
         path = (*map(str, pythonpath), *isolated_path())
-        self.setup = Setup(root, target, path, self._scratch, **options)
-        self._pool = ProcessPool(max_workers=1, context=WorkerContext())
+        self.setup = Setup(root, target, path, **options)
+        self._scratch = Path(tempfile.mkdtemp(prefix="itera-"))
+        self._process: BaseProcess | None = None
+        self._pipe: Connection | None = None
         self._started: Started | None = None
+        self._halted = False
 
     def start(self) -> Started:
         """Load and fit, if that has not happened since the last restart.
@@ -68,41 +69,43 @@ class Worker:
             ArmError: The target cannot be loaded, made or fitted.
         """
         if self._started is None:
-            outcome = self._send(child.start, self.setup, timeout_s=FIT_TIMEOUT_S)
+            outcome = self._ask("start", self.setup, timeout_s=FIT_TIMEOUT_S)
             failure = outcome if isinstance(outcome, Failure) else outcome.failure
             if failure is not None:
-                # Even here a message may quote a row (fit sees rows), so that quiet keeps to the type.
                 said = ": ".join(filter(None, (failure.error_type, failure.error)))
                 raise ArmError(
                     f"{self.setup.target} cannot be loaded and fitted: {said}",
                     fix=f"repair {self.setup.target.partition(':')[0]} and run the same command again",
                 )
-            assert isinstance(outcome, Started)
             self._started = outcome
         return self._started
 
     def run(self, items: Sequence[Item], timeout_s: float) -> list[Answer] | Failure:
         """Answers of a chunk, or why it has none (raised, late, wrong length, process died)."""
         self.start()
-        return self._send(child.run, list(items), timeout_s=timeout_s)
+        found: list[Answer] | Failure = self._ask("run", list(items), timeout_s=timeout_s)
+        return found
 
     def constant(self, name: str) -> JSON:
-        """A module-level constant of the target's module, null if there is none."""
+        """A module-level constant of the target's module, null if there is none.
+
+        Raises:
+            ArmError: The target cannot be loaded, or the constant is no JSON value.
+        """
         self.start()
-        found = self._send(child.constant, name, timeout_s=self.setup.timeout_s)
+        found: JSON | Failure = self._ask("constant", name, timeout_s=self.setup.timeout_s)
         if isinstance(found, Failure):
             raise ArmError(f"{self.setup.target}: {name} cannot be read ({found.error_type})")
         return found
 
     def halt(self) -> None:
-        """Cut what is running short; for another thread than the one that runs it, which still closes."""
-        self._pool.stop()
+        """End what is running, from another thread than the one that runs it (which still closes)."""
+        self._halted = True
+        self._kill()
 
     def close(self) -> None:
-        """End the process at once, whatever it is doing."""
-        self._pool.stop()
-        self._pool.join()
-        self._end_group()
+        """End the process at once, whatever it is doing; closing twice does nothing."""
+        self._end()
         shutil.rmtree(self._scratch, ignore_errors=True)
 
     def __enter__(self) -> Self:
@@ -113,36 +116,68 @@ class Worker:
     ) -> None:
         self.close()
 
-    def _send(self, function: Callable[..., T], argument: Any, *, timeout_s: float) -> T | Failure:
+    def _ask(self, name: str, argument: Any, *, timeout_s: float) -> Any:
+        """The process's answer to a request, or a `Failure` after which it is gone."""
+        pipe = self._open()
+        late = False
         try:
-            # A stopped pool refuses work with RuntimeError; a running task ends with CancelledError.
-            future = self._pool.schedule(function, args=[argument], timeout=timeout_s)
-        except RuntimeError:
-            raise StoppedError("the run was stopped") from None
-        try:
-            result: T = future.result()
-        except CancelledError:
-            raise StoppedError("the run was stopped") from None
-        except TimeoutError:
-            return self._lost(Failure("Timeout", f"no answer within {timeout_s:g} s"))
-        except ProcessExpired as error:
-            return self._lost(Failure("Crash", f"the process ended with code {error.exitcode}"))
-        return result
+            pipe.send((name, argument))
+            if pipe.poll(timeout_s):
+                return pipe.recv()
+            late = True
+        except (EOFError, OSError):  # the process ended: at once, or in the middle of its answer
+            pass
+        code = self._end(wait_s=0 if late else EXIT_S)
+        if self._halted:
+            raise StoppedError("the run was stopped")
+        if late:
+            return self._failure("Timeout", f"no answer within {timeout_s:g} s")
+        return self._failure("Crash", f"the process ended with code {code}")
 
-    def _lost(self, failure: Failure) -> Failure:
-        """Clear up after a process that is gone, with the end of what it printed."""
-        self._end_group()
-        if self.setup.quiet:
-            return failure
-        tail = _tail(self._scratch / "output")
-        return Failure(failure.error_type, f"{failure.error}\n{tail}".strip())
+    def _open(self) -> Connection:
+        if self._pipe is None:
+            context = WorkerContext()
+            self._pipe, theirs = context.Pipe()
+            arguments = (theirs, self._scratch)
+            self._process = context.Process(
+                target=child.serve, args=arguments, kwargs={"quiet": self.setup.quiet}
+            )
+            self._process.start()
+            theirs.close()
+        if self._halted:
+            self._end()
+            raise StoppedError("the run was stopped")
+        return self._pipe
 
-    def _end_group(self) -> None:
-        """Kill what the worker itself had started."""
-        if self._started is not None and hasattr(os, "killpg"):
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._started.pid, signal.SIGKILL)
-        self._started = None
+    def _kill(self) -> None:
+        """Kill the process and what it had started."""
+        process = self._process
+        if process is None or process.pid is None:
+            return
+        with contextlib.suppress(ProcessLookupError, PermissionError, AttributeError):
+            os.killpg(process.pid, signal.SIGKILL)
+        with contextlib.suppress(ValueError):  # no group yet, or none on this system
+            process.kill()
+
+    def _end(self, wait_s: float = 0.0) -> int | None:
+        """End the process after giving it `wait_s` to end by itself; its exit code."""
+        process, pipe = self._process, self._pipe
+        if process is None or pipe is None:
+            return None
+        if wait_s:
+            process.join(wait_s)
+        self._kill()
+        process.join()
+        pipe.close()
+        code = process.exitcode
+        self._process = self._pipe = self._started = None
+        process.close()
+        return code
+
+    def _failure(self, kind: str, message: str) -> Failure:
+        """A failure with the end of what the process had printed."""
+        tail = "" if self.setup.quiet else _tail(self._scratch / "output")
+        return Failure(kind, f"{message}\n{tail}".strip())
 
 
 def answers(

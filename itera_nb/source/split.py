@@ -106,7 +106,7 @@ def split_rows(
 
 
 def seed_commitment(seed: bytes) -> str:
-    """SHA-256 of the seed (hex): published at sealing, the split can be proven later and not be guessed."""
+    """SHA-256 of the seed (hex): published at sealing, it proves the split later and gives nothing away."""
     return hashlib.sha256(seed).hexdigest()
 
 
@@ -133,10 +133,10 @@ def allocate(sizes: Sequence[int], fractions: Sequence[float]) -> list[list[int]
 def _strata(
     texts: Sequence[pa.ChunkedArray], required: Sequence[Flags], rows: int, secret: bytes
 ) -> tuple[Codes, int]:
-    """The stratum of every row as a code in the order in which rounding is carried on, and how many there are.
+    """The stratum of every row, numbered in the order in which rounding is carried on, and their number.
 
-    Strata of one first value (a slice) are neighbours, so that rounding evens out inside it. Their order is secret,
-    since it decides who gets an odd row, and does not depend on the order of the rows.
+    Strata of one first value (a slice) are neighbours, so that rounding evens out inside it. Their order is
+    secret, since it decides who gets an odd row, and does not depend on the order of the rows.
     """
     code: Codes = np.zeros(rows, np.int64)
     for values in [

@@ -154,6 +154,16 @@ def test_a_character_that_no_font_has_is_a_box_not_a_warning(load):
     png(forest_plot(data))
 
 
+@pytest.mark.parametrize("chart", CHARTS)
+def test_the_emptiest_file_that_is_valid_is_drawn(load, chart):
+    data = load("published-only")
+    data["experiment"]["threshold_pct"] = 0
+    data["slices"], data["effect_sizes"] = [], {}
+    data["test_set_aggregate"] = {"lexicon": 0, "char-lr": 0}
+    data["variance_trials"] = {"lexicon": [], "char-lr": []}
+    assert png(CHARTS[chart](data)).startswith(b"\x89PNG")
+
+
 def test_a_wrong_file_writes_nothing(load, tmp_path):
     data = load("scope")
     del data["effect_sizes"]["char-lr"]["per_slice"]["domain=nyt"]["ci_low"]

@@ -60,6 +60,13 @@ def test_an_effect_of_an_unknown_arm_or_slice_is_refused(load):
         read(data)
 
 
+def test_an_arm_that_stands_twice_is_refused(load):
+    data = load("published-only")
+    data["arms"].append(data["arms"][0])
+    with pytest.raises(DataError, match="stands twice"):
+        read(data)
+
+
 def test_no_value_of_the_file_is_repeated_in_the_message(load):
     data = load("published-only")
     data["test_set_aggregate"]["lexicon"] = "ROW-TEXT"

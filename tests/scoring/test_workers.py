@@ -24,6 +24,8 @@ TROUBLE = """
             raise SystemExit(3)
         if x == "crash":
             os._exit(3)
+        if x == "leave":
+            os._exit(0)
         if x == "segfault":
             os.kill(os.getpid(), 11)
         if x == "hang":
@@ -51,6 +53,7 @@ WANT = {
     "raise": ("error", "ValueError"),
     "exit": ("error", "SystemExit"),
     "crash": ("error", "Crash"),
+    "leave": ("error", "Crash"),
     "segfault": ("error", "Crash"),
     "hang": ("timeout", "Timeout"),
     "none": ("invalid", "None"),
@@ -323,7 +326,7 @@ def test_a_script_without_a_main_guard_runs_once(bench, tmp_path, flags):
 
 
 def test_a_workers_imports_are_light():
-    code = "import sys; import itera_nb.scoring.child, itera_nb.scoring.spawn, pebble; print(*sys.modules)"
+    code = "import sys; import itera_nb.scoring.child, itera_nb.scoring.spawn; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     heavy = {"numpy", "pandas", "scipy", "duckdb", "pyarrow", "pydantic", "anthropic", "filelock", "jinja2"}
     assert not heavy & set(done.stdout.split())

@@ -72,7 +72,7 @@ def test_opens_in_memory_with_its_key(sealed):
     ids=["pandas", "pyarrow", "ParquetFile", "polars", "polars-lazy", "duckdb"],
 )
 def test_every_plain_reader_says_encrypted(sealed, read):
-    with pytest.raises(Exception, match="(?i)encrypted"):
+    with pytest.raises(Exception, match=r"(?i)encrypted"):
         read(str(sealed[0]))
 
 

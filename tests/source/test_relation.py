@@ -22,6 +22,10 @@ ROWS = [
 ]
 
 
+def _quoted(value):
+    return '"' + value.replace('"', '""') + '"' if isinstance(value, str) else str(value)
+
+
 def write(path: Path, rows=ROWS):
     name = path.name.removesuffix(".gz")
     if name.endswith(".parquet"):
@@ -33,11 +37,8 @@ def write(path: Path, rows=ROWS):
         text = "\n".join(json.dumps(r) for r in rows) + "\n"
     else:
         mark = "\t" if name.endswith(".tsv") else ","
-        quote = lambda v: (
-            "" if v is None else '"' + str(v).replace('"', '""') + '"' if isinstance(v, str) else str(v)
-        )  # noqa: E731
         text = "\n".join(
-            mark.join(quote(v) for v in line) for line in [list(rows[0]), *(r.values() for r in rows)]
+            mark.join(_quoted(v) for v in line) for line in [list(rows[0]), *(r.values() for r in rows)]
         )
     path.write_bytes(gzip.compress(text.encode()) if path.suffix == ".gz" else text.encode())
     return path
@@ -302,7 +303,8 @@ def test_no_spill_file_and_no_extension_download(tmp_path, monkeypatch):
         "autoinstall_known_extensions",
         "autoload_known_extensions",
         "preserve_insertion_order",
+        "enable_progress_bar",
     )
     found = [relation._one(f"SELECT current_setting('{n}')")[0] for n in names]
-    assert found == ["", False, False, True]
+    assert found == ["", False, False, True, False]
     assert [p.name for p in tmp_path.iterdir()] == ["a.parquet"]

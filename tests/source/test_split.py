@@ -178,7 +178,7 @@ def test_enough_rows_get_no_folds():
 
 
 def test_an_empty_part_is_refused():
-    with pytest.raises(DataError, match="leave .* empty"):
+    with pytest.raises(DataError, match=r"leave .* empty"):
         split(["a"] * 100, np.zeros(100))
     with pytest.raises(DataError, match="2 rows"):
         split(["a", "b"])

@@ -1,0 +1,101 @@
+"""The command line: `itera`. One module a command group, imported only when its command runs."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from importlib import import_module
+from typing import Any
+
+import click
+
+from itera_nb.exceptions import IteraError
+
+COMMANDS = {
+    "new": "itera_nb.cli.new",
+    "plan": "itera_nb.cli.run",
+    "run": "itera_nb.cli.run",
+    "verdict": "itera_nb.cli.run",
+    "amend": "itera_nb.cli.run",
+    "status": "itera_nb.cli.show",
+    "show": "itera_nb.cli.show",
+    "verify": "itera_nb.cli.show",
+    "charts": "itera_nb.cli.show",
+    "demo": "itera_nb.cli.demo",
+}
+SUMMARIES = {
+    "new": "Make an experiment folder from a data file and two arms.",
+    "plan": "Odds of each outcome before a cent is spent.",
+    "run": "Phases 0-4 headless: lock, sample, seal, score, diagnose.",
+    "verdict": "Open the sealed test set, once, and conclude.",
+    "amend": "Record a change of something locked, for good.",
+    "status": "Where this experiment stands, and the next command.",
+    "show": "The recorded conclusion.",
+    "verify": "Recompute everything and compare it with the record.",
+    "charts": "Draw the three charts of any data.json.",
+    "demo": "A whole experiment on real data, without a key.",
+}
+
+
+class _Lazy(click.Group):
+    """A group that knows its commands' summaries without importing them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = getattr(import_module(COMMANDS[cmd_name]), cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl(list(SUMMARIES.items()))
+
+
+@click.command(
+    cls=_Lazy, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]}
+)
+@click.version_option(package_name="itera-nb", prog_name="itera")
+@click.pass_context
+def itera(ctx: click.Context) -> None:
+    """Should we ship this prompt, model or retriever, and can we defend it?
+
+    Exit codes: 0 ship, 10 scope, 20 kill, 30 inconclusive, 2 bad input, 3 refused, 4 record broken.
+    """
+    if ctx.invoked_subcommand is None:
+        command = _Lazy.get_command(itera, ctx, "status")  # type: ignore[arg-type]
+        assert command is not None
+        ctx.invoke(command)
+
+
+def main() -> None:
+    """Run the command line; every error says what, where and how to go on."""
+    try:
+        code: Any = itera.main(standalone_mode=False)
+    except IteraError as error:
+        _say(str(error))
+        if error.exit_code == 3:
+            _say(f"{'':68}exit 3")
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        _say("interrupted: what was finished is kept; run the same command again")
+        sys.exit(130)
+    except Exception as error:  # noqa: BLE001
+        if os.environ.get("ITERA_DEBUG"):
+            traceback.print_exc()
+        _say(f"unexpected {type(error).__name__}: {error}")
+        _say(
+            "fix      this is a fault of itera-nb: set ITERA_DEBUG=1, run it again, and report what it prints"
+        )
+        sys.exit(1)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)

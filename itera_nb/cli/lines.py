@@ -1,0 +1,148 @@
+"""One line a phase, read from the ledger: what `itera run` and `itera verdict` print."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from itera_nb.experiment import Experiment
+from itera_nb.protocol import State
+from itera_nb.report.wording import interval, milliseconds, percent, points, short_hash, size, usd
+from itera_nb.spec import Spec
+
+
+def plan_head(experiment: Experiment) -> str:
+    """Name, slices, rule and keys."""
+    spec = experiment.spec
+    rule = f"ship if ≥ +{spec.rule.min_effect}, no slice −{size(spec.rule.max_slice_loss)} pp"
+    head = f"{experiment.name}   {len(spec.candidates) + 1} arms   {spec.metric.scorer}   {rule}"
+    return "\n".join([head, *_keys(spec)])
+
+
+def _keys(spec: Spec) -> list[str]:
+    vendors = sorted({arm.model.partition("/")[0] for arm in spec.arms.values() if arm.model})
+    found = []
+    for vendor in vendors:
+        known = spec.models.get(vendor)
+        name = (known.api_key_env if known else None) or f"{vendor.upper()}_API_KEY"
+        where = "found (environment)" if os.environ.get(name) else "not found: set it before itera run"
+        found.append(f"keys   {name} {where}")
+    return found
+
+
+def frame(experiment: Experiment) -> str:
+    """Phase 0."""
+    record = experiment.state.last("frame_locked")
+    assert record is not None
+    changes = "; ".join(
+        f"{arm}: {', '.join(parts) or 'nothing'}" for arm, parts in record.body["changes"].items()
+    )
+    return f"0 frame    locked      {changes}          head {short_hash(record.hash)}"
+
+
+def source(experiment: Experiment) -> str:
+    """Phase 1."""
+    record = experiment.state.last("sealed")
+    assert record is not None
+    counts, found = record.body["counts"], record.body["duplicates"]
+    parts = "  ".join(f"{part} {counts[part]:,}" for part in ("train", "dev", "test"))
+    twins = (
+        f"{found['groups']} groups of duplicates kept together" if found["groups"] else "no duplicates across"
+    )
+    return f"1 source   sealed      {parts} (encrypted, local key)   {twins}"
+
+
+def metric(experiment: Experiment) -> str:
+    """Phase 2."""
+    record = experiment.state.last("metric_locked")
+    assert record is not None
+    modes = len(record.body["modes"])
+    scored = f"{experiment.spec.metric.scorer}, {modes} failure modes"
+    return f"2 metric   locked      {scored}, baseline on train {percent(record.body['baseline'])}"
+
+
+def pilot(experiment: Experiment) -> str:
+    """Phase 3, the pilot."""
+    record = experiment.state.last("pilot_passed")
+    assert record is not None
+    arms = record.body["arms"].values()
+    prices = [a["cost_usd"] for a in arms]
+    price = "price unknown" if None in prices else f"{usd(sum(prices))} in all"
+    return f"3 pilot    passed      row {record.body['row']}, {len(prices)} arms, {price}"
+
+
+def dev(experiment: Experiment) -> str:
+    """Phase 3, dev scores."""
+    record = experiment.state.scored("dev")
+    assert record is not None
+    arms = record.body["arms"]
+    trials = max(len(x["trials"]) for x in arms.values())
+    failed = sum(v for x in arms.values() for k, v in x["statuses"].items() if k != "ok")
+    costs = [x["cost_usd"] for x in arms.values()]
+    cost = "cost unknown" if None in costs else usd(sum(costs))
+    units = f"{record.body['n']:,} rows × {len(arms)} arms × {trials} trials"
+    head = f"  dev      {units}   {cost}   {failed} failed"
+    scores = "   ".join(f"{arm} {percent(x['mean'])} ± {size(x['sd'])}" for arm, x in arms.items())
+    return f"{head}\n           {scores}   (dev: not evidence)   noise floor {_floor(experiment.state)}"
+
+
+def _floor(state: State) -> str:
+    measured = state.last("baseline_measured")
+    floor = measured.body["noise_floor"] if measured else None
+    return "unknown" if floor is None else f"{size(floor)} points"
+
+
+def diagnose(experiment: Experiment) -> str:
+    """Phase 4."""
+    state = experiment.state
+    iterations, gates = state.all("iteration_registered"), state.all("gate")
+    if not iterations:
+        return "4 diagnose locked      no iteration registered; gate not needed"
+    judged = [c for g in gates for c in g.body["changes"]]
+    words = "; ".join(f"{c['id']} {c['class']} -> {'kept' if c['kept'] else c['action']}" for c in judged)
+    return f"4 diagnose locked      {len(iterations)} iteration(s), {len(gates)} gate(s): {words}"
+
+
+def verdict(experiment: Experiment) -> str:
+    """Phase 5: one block an arm, then where the conclusion is."""
+    record = experiment.state.last("verdict")
+    assert record is not None
+    found = record.body["verdict"]
+    lines: list[str] = []
+    for arm in found["records"]:
+        lines += _arm(experiment.spec, found, arm)
+    done = experiment.state.last("concluded")
+    head = short_hash(record.hash)
+    written = sorted(done.body["files"]) if done else []
+    files = "  ".join([*(f for f in written if "/" not in f), "conclusion.html", "charts/"])
+    where = os.path.relpath(experiment.path("conclusion.html"))
+    return "\n".join([*lines, f"{files}    record head {head}", f"open {where}"])
+
+
+def _arm(spec: Spec, found: dict[str, Any], arm: dict[str, Any]) -> list[str]:
+    base, own = found["arms"][spec.baseline], found["arms"][arm["arm"]]
+    head = (
+        f"{arm['outcome'].upper()} {arm['arm']}   {points(arm['estimate'])} pp "
+        f"{interval(arm['low'], arm['high'])}  {spec.baseline} {percent(base['mean'])}  {arm['arm']} "
+        f"{percent(own['mean'])}   {arm['n']:,} rows × {arm['trials']} trials"
+    )
+    lines = [head, f"  why     {arm['sentence']}"]
+    slices = "   ".join(
+        f"{s['id']} {points(s['estimate'])} {interval(s['low'], s['high'])} {s['level']}"
+        for s in arm["slices"]
+    )
+    if slices:
+        lines.append(f"  slices  {slices}")
+    modes = "  ".join(
+        f"{m['id']} {m['baseline_count']:.0f} → {m['arm_count']:.0f}" for m in arm["failure_modes"]
+    )
+    if modes:
+        lines.append(f"  modes   {modes}")
+    late = arm["latency"]["delta_p95_ms"]
+    cost = arm["cost"]["delta_per_1k_usd"]
+    price = "cost unknown" if cost is None else f"cost {usd(cost, sign=True)} per 1,000"
+    lines.append(f"  price   {price}" + ("" if late is None else f"     p95 {milliseconds(late, sign=True)}"))
+    if arm["literal"]["outcome"] != arm["outcome"]:
+        reasons = ", ".join(arm["literal"]["reasons"]) or "every condition holds"
+        lines.append(f"  literal rule of the method: {arm['literal']['outcome']} ({reasons})")
+    return lines

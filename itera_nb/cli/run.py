@@ -1,0 +1,111 @@
+"""`itera plan`, `run`, `verdict`, `amend`: the phases, headless."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from itera_nb.exceptions import IteraError
+
+FOLDER = click.argument("folder", default=".", type=click.Path(path_type=Path))
+OUTCOME_CODES = {"ship": 0, "scope": 10, "kill": 20, "inconclusive": 30}
+
+
+@click.command()
+@FOLDER
+def plan(folder: Path) -> None:
+    """Odds of each outcome, for both split presets, before a cent is spent."""
+    import itera_nb
+    from itera_nb.cli.lines import plan_head
+
+    exp = itera_nb.open(folder)
+    click.echo(plan_head(exp.experiment))
+    click.echo(exp.plan().text)
+    if not exp.experiment.state.has("frame_locked"):
+        click.echo("nothing is locked yet.  Lock frame, rule and split?  itera run")
+
+
+@click.command()
+@FOLDER
+@click.option("--yes", is_flag=True, help="Answer the pilot's one question with yes.")
+@click.option(
+    "--accept", "accepts", multiple=True, metavar='SGnn="why"', help="Answer a safeguard's question."
+)
+def run(folder: Path, *, yes: bool, accepts: tuple[str, ...]) -> None:
+    """Phases 0-4 headless: progress, resumable; shows frame and pilot, and asks once."""
+    import itera_nb
+    from itera_nb.cli import lines
+    from itera_nb.notebooks.runner import execute
+
+    exp = itera_nb.open(folder)
+    experiment = exp.experiment
+    for given in accepts:
+        safeguard, separator, why = given.partition("=")
+        if not separator or not why.strip():
+            raise IteraError(
+                f"--accept {given}: a reason is missing", fix='for example --accept SG12="caps are policy"'
+            )
+        click.echo(exp.accept(safeguard.strip(), why.strip()).text)
+    for phase, line in (("0-frame", lines.frame), ("1-source", lines.source), ("2-metric", lines.metric)):
+        execute(experiment, phase)
+        click.echo(line(experiment))
+    fresh = experiment.state.scored("dev") is None
+    shown = exp.pilot()
+    click.echo(lines.pilot(experiment))
+    if fresh:
+        _ask_once(shown.text, yes=yes)
+    for phase, line in (("3-run", lines.dev), ("4-diagnose", lines.diagnose)):
+        execute(experiment, phase)
+        click.echo(line(experiment))
+    done = experiment.state.has("verdict")
+    click.echo(
+        "the test set was opened: itera show" if done else "ready. The sealed test opens once: itera verdict"
+    )
+
+
+def _ask_once(pilot: str, *, yes: bool) -> None:
+    click.echo(pilot)
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise IteraError("the pilot's outputs want a look before the full run", fix="itera run --yes")
+    if not click.confirm("Looks right?", default=True):
+        raise IteraError("stopped after the pilot", fix="mend the arm, then: itera run")
+
+
+@click.command()
+@FOLDER
+def verdict(folder: Path) -> int:
+    """Open the sealed test set, once, decide, and write the conclusion."""
+    import itera_nb
+    from itera_nb.cli import lines
+    from itera_nb.notebooks.runner import VERDICT, execute
+    from itera_nb.report.render import render_html
+    from itera_nb.verdict.preflight import require_ready
+
+    exp = itera_nb.open(folder)
+    experiment = exp.experiment
+    require_ready(experiment)
+    counts = experiment.state.last("sealed")
+    assert counts is not None
+    click.echo(f"opening {counts.body['counts']['test']:,} sealed rows, once.")
+    notebook = execute(experiment, VERDICT)
+    render_html(notebook, experiment.path("conclusion.html"))
+    click.echo(lines.verdict(experiment))
+    return _code(experiment.state.last("verdict"))
+
+
+def _code(record: object) -> int:
+    return OUTCOME_CODES[record.body["outcome"]]  # type: ignore[attr-defined]
+
+
+@click.command()
+@FOLDER
+@click.option("--why", required=True, help="The reason, which the conclusion prints.")
+def amend(folder: Path, why: str) -> None:
+    """Record a change of something locked: allowed before the test is opened, permanent, and printed."""
+    import itera_nb
+
+    click.echo(itera_nb.open(folder).amend(why).text)

@@ -1,0 +1,232 @@
+"""`itera new`: a complete experiment folder from a data file and two arms."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from itera_nb.arms.manifest import code_closure
+from itera_nb.exceptions import ArmError, DataError, IteraError
+from itera_nb.experiment import GITATTRIBUTES, GITIGNORE, Experiment
+from itera_nb.notebooks.runner import instantiate
+from itera_nb.source.relation import DuckDBRelation
+from itera_nb.spec import NAME, SourceSpec, parse_effect
+
+EXPERIMENTS = Path("docs/experiments")
+DEFAULT_QUESTION = "Should {arms} replace {baseline}?"
+DEFAULT_HYPOTHESIS = "{arms} answers more rows correctly than {baseline}, and loses on no slice."
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a new experiment is made of.
+
+    Attributes:
+        name: Lower-case letters, digits and dashes.
+        data: CSV, Parquet or JSON lines file, with one row a line.
+        baseline: Today's behaviour: a prompt file, or `path/file.py:function`.
+        arms: One to three candidates of the same form.
+        expected: The label column.
+        id: The id column; found if there is exactly one that fits.
+        min_effect: "5pp", a fraction, or "10%" of the baseline.
+        model: `vendor/model`, for prompt arms.
+    """
+
+    name: str
+    data: Path
+    baseline: str
+    arms: Sequence[str]
+    expected: str
+    id: str | None = None
+    inputs: Sequence[str] = ()
+    slices: Sequence[str] = ()
+    cluster: str | None = None
+    min_effect: str = "5pp"
+    model: str | None = None
+    question: str | None = None
+    hypothesis: str | None = None
+    ref: str | None = None
+    under: Path = field(default=EXPERIMENTS)
+
+
+def new(wanted: Wanted) -> Experiment:
+    """Write the folder `docs/experiments/YYYY-MM-DD-NAME/`; nothing is written if anything is wrong.
+
+    Raises:
+        IteraError: If the name is taken or not a name.
+        DataError: If the data file or a column is not as said.
+        ArmError: If an arm's file is missing.
+    """
+    if not NAME.fullmatch(wanted.name):
+        raise IteraError(
+            f"{wanted.name!r} is not a name for an experiment",
+            fix="use lower-case letters, digits and dashes, at most 64: support-fees",
+        )
+    folder = wanted.under / f"{date.today():%Y-%m-%d}-{wanted.name}"  # noqa: DTZ011 - the user's own day
+    if folder.exists():
+        raise IteraError(f"{folder} exists already", fix="choose another name, or go on there: itera status")
+    arms = _arms(wanted)
+    files = _files(arms)
+    text = _toml(wanted, folder, arms, _columns(wanted))
+    folder.mkdir(parents=True)
+    (folder / "experiment.toml").write_text(text, "utf-8")
+    (folder / ".gitignore").write_text(GITIGNORE, "utf-8")
+    (folder / ".gitattributes").write_text(GITATTRIBUTES, "utf-8")
+    for relative, file in files.items():
+        target = folder / "arms" / relative
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(file.read_bytes())
+    experiment = Experiment(folder)
+    _ = experiment.spec
+    instantiate(experiment)
+    return experiment
+
+
+@dataclass(frozen=True, slots=True)
+class _Arm:
+    name: str
+    source: Path
+    file: str
+    symbol: str
+
+    @property
+    def target(self) -> str:
+        return f"{self.file}:{self.symbol}" if self.symbol else self.file
+
+
+def _arms(wanted: Wanted) -> list[_Arm]:
+    if not 1 <= len(wanted.arms) <= 3:
+        raise ArmError(
+            f"1 to 3 arms beside the baseline, got {len(wanted.arms)}", fix="--arm FILE, up to three"
+        )
+    found: list[_Arm] = []
+    for given in (wanted.baseline, *wanted.arms):
+        path, _, symbol = given.partition(":")
+        source = Path(path)
+        if not source.is_file():
+            raise ArmError(f"there is no file {path}", fix="give a prompt file, or path/file.py:function")
+        if source.suffix == ".py" and not symbol:
+            raise ArmError(f"{path} is code: which function?", fix=f"write {path}:function")
+        if source.suffix != ".py" and wanted.model is None:
+            raise ArmError(f"{path} is a prompt: for which model?", fix="--model anthropic/MODEL")
+        name = re.sub(r"[^a-z0-9]+", "-", (symbol or source.stem).lower()).strip("-")
+        taken = {arm.name for arm in found}
+        unique = next(n for n in (name, *(f"{name}-{i}" for i in range(2, 9))) if n not in taken)
+        found.append(_Arm(unique, source, f"arms/{source.name}", symbol))
+    return found
+
+
+def _files(arms: Sequence[_Arm]) -> dict[str, Path]:
+    """Path below `arms/` -> file, for every arm and the local modules that it imports.
+
+    Raises:
+        ArmError: If two different files would get one name.
+    """
+    files: dict[str, Path] = {}
+    for arm in arms:
+        own = {arm.source.name: arm.source}
+        if arm.symbol:
+            own, _ = code_closure(arm.source.parent, f"{arm.source.name}:{arm.symbol}", [])
+        for relative, file in own.items():
+            if files.setdefault(relative, file).resolve() != file.resolve():
+                raise ArmError(f"two different files are called {relative}", fix="rename one of them")
+    return files
+
+
+def _columns(wanted: Wanted) -> tuple[str, list[str]]:
+    """The id column and the input columns.
+
+    Raises:
+        DataError: If a named column is absent, or no column identifies the rows.
+    """
+    relation = DuckDBRelation(wanted.data.resolve(), None)
+    info = {c.name: c for c in relation.describe().columns}
+    rows = relation.describe().rows
+    named = [wanted.expected, *wanted.slices, *wanted.inputs, *([wanted.id] if wanted.id else [])]
+    for column in [*named, *([wanted.cluster] if wanted.cluster else [])]:
+        if column not in info:
+            raise DataError(
+                f"{wanted.data.name} has no column {column!r}", fix=f"its columns: {', '.join(info)}"
+            )
+    identifier = wanted.id
+    if identifier is None:
+        # Distinct counts are approximate, so a name that says so decides among the near-unique columns.
+        unique = [
+            c for c, x in info.items() if not x.nulls and x.distinct >= 0.8 * rows and c != wanted.expected
+        ]
+        likely = [c for c in unique if re.search(r"(^|_)(id|key|uuid)$", c.lower())]
+        if len(likely) != 1:
+            raise DataError("which column identifies a row?", fix=f"--id COLUMN, one of: {', '.join(info)}")
+        identifier = likely[0]
+    taken = {identifier, wanted.expected, *wanted.slices, wanted.cluster}
+    inputs = list(wanted.inputs) or [c for c in info if c not in taken]
+    if not inputs:
+        raise DataError("no column is left for the arms to see", fix="--input COLUMN")
+    return identifier, inputs
+
+
+def _toml(wanted: Wanted, folder: Path, arms: list[_Arm], columns: tuple[str, list[str]]) -> str:
+    import os
+
+    import tomlkit
+
+    baseline, *candidates = arms
+    names = " or ".join(arm.name for arm in candidates)
+    words = {"arms": names, "baseline": baseline.name}
+    tables: dict[str, Any] = {
+        "frame": {
+            "question": wanted.question or DEFAULT_QUESTION.format(**words),
+            "hypothesis": wanted.hypothesis or DEFAULT_HYPOTHESIS.format(**words),
+        },
+        "arms": {baseline.name: {"baseline": True, **_arm_keys(wanted, baseline)}},
+    }
+    tables["arms"][baseline.name]["ref"] = wanted.ref or os.path.relpath(baseline.source, folder)
+    for arm in candidates:
+        own = {"target": arm.target} if arm.symbol else {"prompt": arm.file}
+        tables["arms"][arm.name] = {
+            "from": baseline.name,
+            **own,
+            "change": f"{arm.source.name} {arm.symbol}".strip(),
+        }
+    source = SourceSpec(uri=os.path.relpath(wanted.data, folder), id=columns[0])
+    tables["source"] = {"uri": source.uri, "id": source.id, "inputs": columns[1], "expected": wanted.expected}
+    if wanted.slices:
+        tables["source"]["slices"] = list(wanted.slices)
+    if wanted.cluster:
+        tables["source"]["cluster"] = wanted.cluster
+    tables |= {
+        "metric": {"scorer": "exact"},
+        "rule": {"min_effect": _effect(wanted.min_effect)},
+        "run": {"trials": 3},
+    }
+    document = tomlkit.document()
+    document.add(
+        tomlkit.comment(
+            "The only file you edit, beside arms/. Paths are relative to it; keys never stand here."
+        )
+    )
+    for name, values in tables.items():
+        document.add(name, tomlkit.item(values))
+    return str(tomlkit.dumps(document))
+
+
+def _arm_keys(wanted: Wanted, arm: _Arm) -> dict[str, Any]:
+    if arm.symbol:
+        return {"kind": "python", "target": arm.target, "cost": "free"}
+    return {"kind": "prompt", "prompt": arm.file, "model": wanted.model}
+
+
+def _effect(text: str) -> float | str:
+    try:
+        value: float | str = float(text)
+    except ValueError:
+        value = text
+    try:
+        parse_effect(value)
+    except ValueError as error:
+        raise IteraError(f"--min-effect {text}: {error}", fix="for example --min-effect 5pp") from None
+    return value
