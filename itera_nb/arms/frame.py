@@ -45,6 +45,6 @@ def check_changes(experiment: Experiment, changes: list[ArmChange]) -> None:
         if change.several:
             experiment.ask(
                 "SG08",
-                f"arm {change.arm!r} changes {len(change.components)} components: {', '.join(change.components)}.",
+                f"arm {change.arm!r} changes several components: {', '.join(change.components)}.",
                 "a win could not be attributed to any one of them.",
             )

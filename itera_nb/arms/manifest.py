@@ -113,7 +113,7 @@ def code_closure(folder: Path, target: str, pythonpath: list[str]) -> tuple[dict
     """The files behind `path/file.py:Symbol`: it and what it imports from its folder and `pythonpath`.
 
     Returns:
-        Snapshot-relative path -> file, and the symbol. Modules of `pythonpath` entry i stand under `pythonpath/i/`.
+        Snapshot-relative path -> file, and the symbol; `pythonpath` entry i stands under `pythonpath/i/`.
 
     Raises:
         ArmError: If the target is malformed, missing, does not parse, or shadows the standard library.

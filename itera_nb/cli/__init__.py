@@ -66,7 +66,7 @@ def itera(ctx: click.Context) -> None:
     Exit codes: 0 ship, 10 scope, 20 kill, 30 inconclusive, 2 bad input, 3 refused, 4 record broken.
     """
     if ctx.invoked_subcommand is None:
-        command = _Lazy.get_command(itera, ctx, "status")  # type: ignore[arg-type]
+        command = _Lazy.get_command(itera, ctx, "status")
         assert command is not None
         ctx.invoke(command)
 

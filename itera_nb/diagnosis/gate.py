@@ -15,6 +15,7 @@ from itera_nb.stats import overfit
 from itera_nb.stats.decision import effect_text
 
 CLASSES = ("universal", "hardcode", "cant_tell")
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 ACTIONS = ("keep", "upgrade", "lift_out", "delete")
 
 
@@ -51,14 +52,12 @@ def _literals(manifest: Manifest) -> set[str]:
             found |= {word for word in text.split() if len(word) > 2}
             continue
         tree = ast.parse(text)
-        documentation = {ast.get_docstring(n, clean=False) for n in ast.walk(tree) if _documented(n)}
+        documentation = {
+            ast.get_docstring(n, clean=False) for n in ast.walk(tree) if isinstance(n, DOCUMENTED)
+        }
         constants = {n.value for n in ast.walk(tree) if isinstance(n, ast.Constant)}
         found |= {str(c) for c in constants if isinstance(c, str) and c not in documentation and len(c) > 1}
     return found
-
-
-def _documented(node: ast.AST) -> bool:
-    return isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
 
 
 def touched_rows(
@@ -99,7 +98,7 @@ def measure(
 
 
 def decide(class_: str, action: str, measured: GateEvidence, evidence: str | None) -> bool:
-    """Whether a change may be locked: a universal mechanism that is kept, with its reason where figures object.
+    """Whether a change may be locked: a universal mechanism, with its reason where the figures object.
 
     Raises:
         ValueError: If a change is called universal against the figures without a written reason, or a

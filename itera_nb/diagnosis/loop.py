@@ -118,7 +118,7 @@ def close_sprint(experiment: Experiment) -> Record | None:
     """Judge every change of the open sprint, in the order of registration; the last gate if none is open.
 
     Raises:
-        Refusal: SG23 where a change has no class, no evidence or no action, or the class contradicts the figures.
+        Refusal: SG23 where a change has no class, evidence or action, or the class contradicts the figures.
     """
     state = experiment.state
     if not state.ungated:

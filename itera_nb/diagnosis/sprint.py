@@ -117,7 +117,7 @@ def check_iteration(
                 "SG21",
                 f"iteration {wanted.name} changes {len(changes)} components: {', '.join(changes)}.",
                 why="a win could not be attributed to either of them.",
-                instead='split it into two iterations, or declare [change] bundle = "why they belong together"',
+                instead='split it in two, or declare [change] bundle = "why they belong together"',
             )
         )
     return arm, manifest, changes

@@ -110,7 +110,7 @@ def _points(effect: float) -> str:
 
 
 def _in_words(record: dict[str, Any]) -> str:
-    return {
+    words = {
         "shown": "a gain is shown and no slice is flagged.",
         "no_worse_shown": "no worse by more than the margin, and the reason to ship was reached.",
         "literal_rule": "by the method's literal rule.",
@@ -118,7 +118,9 @@ def _in_words(record: dict[str, Any]) -> str:
         "harmful": "shown to be worse.",
         "not_shown": "not shown to help, not shown useless.",
         "min_effect_not_reached": f"a gain is shown, but not one of {_points(record['tau'])}.",
-    }.get(record["reason"], record["sentence"].partition(": ")[2] or record["sentence"])
+    }
+    sentence = str(record["sentence"])
+    return words.get(record["reason"], sentence.partition(": ")[2] or sentence)
 
 
 def _ruled_out(record: dict[str, Any]) -> str:

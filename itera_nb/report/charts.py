@@ -101,7 +101,7 @@ def forest_plot(data: Mapping[str, Any]) -> Figure:
 def cost_vs_accuracy(data: Mapping[str, Any]) -> Figure:
     """Score against price; against latency where nothing is billed; scores alone where neither is known.
 
-    Vertical bars are intervals of the difference to the baseline, horizontal bars run from p50 to p95.
+    Bars are intervals of the difference to the baseline; those along latency run from p50 to p95.
 
     Raises:
         DataError: A published key is missing or wrong.
@@ -346,10 +346,14 @@ def _score_ticks(results: Results) -> Callable[[float, float], str]:
 def _forest_panel(axes: Axes, results: Results, arm: Arm, slices: Sequence[Slice], *, numbers: bool) -> None:
     bottom = 1.4 + len(slices) - 0.5
     axes.axvline(0, color=INK, linewidth=0.9, zorder=1)
-    _limit(axes, 100 * results.min_effect, (-0.45, 0.5), f"needed {threshold(results.min_effect)}")
+    _limit(axes, 100 * results.min_effect, (-0.45, 0.5), results.asked)
     if results.max_slice_loss is not None and slices:
         floor = -results.max_slice_loss
         _limit(axes, 100 * floor, (0.8, bottom), f"floor {threshold(floor)}", dotted=True)
+    if numbers:
+        for i, part in enumerate(slices):
+            if part.id not in arm.slices:
+                _beside(axes, 1.4 + i, "not assessed", color=MUTED, bold=False)
     rows: list[tuple[float, Effect, str]] = [(0.0, arm.effect, "")] if arm.effect else []
     rows += [(1.4 + i, arm.slices[s.id], s.id) for i, s in enumerate(slices) if s.id in arm.slices]
     for y, effect, key in rows:
@@ -387,7 +391,7 @@ def _limit(axes: Axes, x: float, rows: tuple[float, float], label: str, *, dotte
     )
 
 
-_HOW = "vertical bars: interval of the difference to the baseline"
+_HOW = "bars: interval of the difference to the baseline"
 
 
 def _scatter(axes: Axes, results: Results, label: str, *, latency: bool) -> None:
@@ -400,12 +404,22 @@ def _scatter(axes: Axes, results: Results, label: str, *, latency: bool) -> None
         near = any(abs(x - other) < 0.12 * max(values) for other in placed)
         _point(axes, results, arm, x, below=near)
         placed.append(x)
+        if arm.cost_bounds and not latency:
+            low, high = (
+                (results.baseline.cost or 0.0) + arm.cost_bounds[0],
+                (results.baseline.cost or 0.0) + arm.cost_bounds[1],
+            )
+            axes.plot([low, high], [arm.score] * 2, color=_colour(results, arm), linewidth=1.6, zorder=2)
         if latency and arm.p50 is not None:
             colour = _colour(results, arm)
             axes.plot([arm.p50, x], [arm.score] * 2, color=colour, linewidth=1.6, zorder=2)
             axes.plot(arm.p50, arm.score, marker="|", color=colour, markersize=9, zorder=2)
     unknown = [_literal(shorten(arm.name, 20)) for arm in results.arms if all(arm is not k for k, _ in known)]
-    axes.set_xlabel(label + (f" (not known: {', '.join(unknown)})" if unknown else "") + f"\n{_HOW}")
+    axes.set_xlabel(
+        label
+        + (f" (not known: {', '.join(unknown)})" if unknown else "")
+        + f"\n{'vertical ' if latency else ''}{_HOW}"
+    )
     axes.margins(x=0.2, y=0.2)
     if not wide:  # from zero, or a difference of one per cent would look like all the difference
         axes.set_xlim(0, 1.2 * max(values) or 1)

@@ -69,7 +69,11 @@ def build(experiment: Experiment) -> dict[str, Any]:
                 {"safeguard": r.body["safeguard"], "why": r.body["why"]} for r in state.all("accepted")
             ],
             "amended": [
-                {"what": "; ".join(r.body["changed"]), "why": r.body["why"], "seen": r.body["seen"] != NOTHING_SEEN}
+                {
+                    "what": "; ".join(r.body["changed"]),
+                    "why": r.body["why"],
+                    "seen": r.body["seen"] != NOTHING_SEEN,
+                }
                 for r in state.all("amended")
             ],
             "audit": [line.as_json() for line in self_audit(experiment)],
@@ -183,6 +187,7 @@ def _rule(spec: Spec, records: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "goal": rule.goal,
         "min_effect": records[0]["tau"],
+        "margin": rule.margin,
         "max_slice_loss": rule.max_slice_loss,
         "proof": rule.proof,
         "slice_rule": rule.slice_rule,
@@ -240,5 +245,5 @@ def _sealed(state: State) -> dict[str, Any]:
 
 
 def _custody(state: State) -> str:
-    mode = state.records[0].body["custody"]
+    mode = str(state.records[0].body["custody"])
     return {"file": "local (key file)", "keyring": "local (system keyring)"}.get(mode, mode)

@@ -52,21 +52,17 @@ def frame(experiment: Experiment) -> View:
 
     spec = experiment.spec
     tau = spec.rule.min_effect
-    rows: list[list[object]] = [
+    rows: list[list[str | None]] = [
         ["question", spec.frame.question],
         ["hypothesis", spec.frame.hypothesis],
         ["rule", rule_sentence(spec, tau.value) + (" (relative to the baseline)" if tau.relative else "")],
         ["expected effect", f"{points(spec.expected_effect)} points{_guess(spec)}"],
         ["baseline", f"{spec.baseline}  {spec.arms[spec.baseline].ref}"],
-        *[[f"arm {name}", spec.arms[name].change] for name in (*spec.candidates, *spec.controls)],
+        *([f"arm {name}", spec.arms[name].change] for name in (*spec.candidates, *spec.controls)),
         ["split", f"{spec.split.preset} {'/'.join(f'{100 * x:.0f}' for x in spec.split.fractions)}"],
     ]
     locked = experiment.state.last("frame_locked")
-    note = (
-        f"locked by record {locked.seq}"
-        if locked
-        else "not locked: edit experiment.toml, then run the last cell"
-    )
+    note = f"locked by record {locked.seq}" if locked else "not locked yet: edit experiment.toml"
     return table(["", "as registered"], rows, title=experiment.name, notes=[note])
 
 
@@ -102,7 +98,7 @@ def plan(spec: Spec, made: Plan) -> View:
         "each cell in percent; the rest of a cell is inconclusive",
         f"discordance {percent(made.discordance)} ({origin}); {made.rows:,} rows in all",
         *(
-            f"{name}: {rows_:,} test rows, a loss below {size(harm)} points there will probably not be noticed"
+            f"{name}: {rows_:,} test rows; a loss below {size(harm)} points will probably not be noticed"
             for name, (rows_, harm) in made.slices.items()
             if rows_
         ),
@@ -186,9 +182,8 @@ def baseline(spec: Spec, measured: Baseline, n: int) -> View:
     ]
     body = measured.record.body
     floor = f", re-run noise {size(body['noise_floor'])} points" if body["noise_floor"] is not None else ""
-    notes = [
-        f"baseline on train: {percent(body['value'])} of {body['n']:,} rows{floor} (record {measured.record.seq})"
-    ]
+    value = f"baseline on train: {percent(body['value'])} of {body['n']:,} rows{floor}"
+    notes = [f"{value} (record {measured.record.seq})"]
     return table([*inputs, "expected", "output", "score", "failure modes"], rows, notes=notes)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from itera_nb.exceptions import DataError
-from itera_nb.report.wording import clean, level, percent
+from itera_nb.report.wording import clean, level, percent, threshold
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +117,7 @@ class Arm:
     p95: float | None
     score: float
     trials: tuple[float, ...]
+    cost_bounds: tuple[float, float] | None
     effect: Effect | None
     slices: dict[str, Effect]
     harmed: frozenset[str]
@@ -137,7 +138,7 @@ class Results:
 
     question: str
     metric: str
-    min_effect: float
+    min_effect: float  # negative where the rule asks for "no worse than": the loss that is allowed
     max_slice_loss: float | None
     confidence: str
     n: int
@@ -169,6 +170,11 @@ class Results:
     def needed(self) -> float:
         """The score that a candidate had to reach."""
         return self.baseline.score + self.min_effect
+
+    @property
+    def asked(self) -> str:
+        """What the rule asks of the effect: "needed +5", or "allowed -3" where it asks for no worse."""
+        return f"{'needed' if self.min_effect >= 0 else 'allowed'} {threshold(self.min_effect)}"
 
     @property
     def billed(self) -> bool:
@@ -212,10 +218,11 @@ def read(data: Mapping[str, Any]) -> Results:
     slices = tuple(Slice(s.text("id"), s.text("name"), _whole(s.optional("n"))) for s in root.nodes("slices"))
     rule = itera.node("rule") if itera.has("rule") else Node({}, "itera.rule")
     alpha = rule.optional("alpha")
+    margin = rule.optional("margin") if rule.text("goal", "better") == "no_worse" else None
     return Results(
         question=experiment.text("question"),
         metric=experiment.text("metric"),
-        min_effect=experiment.number("threshold_pct") / 100,
+        min_effect=experiment.number("threshold_pct") / 100 if margin is None else -margin,
         max_slice_loss=rule.optional("max_slice_loss"),
         confidence=level(0.05 if alpha is None else alpha),
         n=int(experiment.number("test_set_n")),
@@ -262,8 +269,8 @@ def _arms(root: Node, itera: Node, slice_ids: set[str]) -> tuple[Arm, ...]:
     flagged = [node.text("id") for node in nodes if node.flag("baseline")]
     without = [i for i in ids if i not in map(clean, effects.keys)]
     baseline = (flagged or without or ids)[0]
-    harmed = _harmed(itera)
-    return tuple(_arm(root, node, effects, baseline, slice_ids, harmed) for node in nodes)
+    harmed, costs = _harmed(itera), _cost_bounds(itera)
+    return tuple(_arm(root, node, effects, baseline, slice_ids, harmed, costs) for node in nodes)
 
 
 def _arm(
@@ -273,6 +280,7 @@ def _arm(
     baseline: str,
     slice_ids: set[str],
     harmed: dict[str, frozenset[str]],
+    costs: dict[str, tuple[float, float]],
 ) -> Arm:
     raw, arm = node.value["id"], node.text("id")
     per_slice: dict[str, Effect] = {}
@@ -283,7 +291,8 @@ def _arm(
         for key in table.keys:
             if clean(key) not in slice_ids:
                 raise DataError(f"data.json: {table.at(clean(key))}: no such slice", fix="add it to slices")
-            per_slice[clean(key)] = _effect(table.node(key))
+            if effect := _effect(table.node(key)):
+                per_slice[clean(key)] = effect
     shown = frozenset(s for s, e in per_slice.items() if e.high < 0)
     trials = root.node("variance_trials")
     root.node("test_set_per_slice").node(raw)
@@ -297,14 +306,19 @@ def _arm(
         p95=node.optional("latency_p95_ms"),
         score=root.node("test_set_aggregate").number(raw),
         trials=tuple(trials.numbers(raw)),
+        cost_bounds=costs.get(arm),
         effect=aggregate,
         slices=per_slice,
         harmed=harmed.get(arm, shown),
     )
 
 
-def _effect(node: Node) -> Effect:
-    return Effect(node.number("delta"), node.number("ci_low"), node.number("ci_high"))
+def _effect(node: Node) -> Effect | None:
+    """An effect; none where a figure is null: too few rows for an interval."""
+    keys = ("delta", "ci_low", "ci_high")
+    found = [node.optional(k) if k in node.value else node.number(k) for k in keys]
+    delta, low, high = found
+    return None if delta is None or low is None or high is None else Effect(delta, low, high)
 
 
 def _harmed(itera: Node) -> dict[str, frozenset[str]]:
@@ -318,6 +332,16 @@ def _harmed(itera: Node) -> dict[str, frozenset[str]]:
         )
         for record in records
     }
+
+
+def _cost_bounds(itera: Node) -> dict[str, tuple[float, float]]:
+    """Per arm, the interval of its cost difference to the baseline, USD per 1,000 rows."""
+    found = {}
+    for record in itera.nodes("records") if itera.has("records") else []:
+        low, high = (record.node("cost").optional(f"{end}_per_1k_usd") for end in ("low", "high"))
+        if low is not None and high is not None:
+            found[record.text("arm")] = (low, high)
+    return found
 
 
 def _dev(itera: Node) -> dict[str, tuple[float, ...]]:

@@ -243,11 +243,13 @@ def _code(name: str) -> str:
 
 
 def _interval(node: Node) -> str:
-    return interval(node.number("low"), node.number("high"))
+    """An interval in points; a null end means that there were too few rows for one."""
+    low, high = node.optional("low"), node.optional("high")
+    return "[not known]" if low is None or high is None else interval(low, high)
 
 
 def _effect(node: Node) -> str:
-    return f"{points(node.number('estimate'))} {_interval(node)}"
+    return f"{points(node.number('estimate'))} {_interval(node)}" if node.has("estimate") else ""
 
 
 def _figures(results: Results, experiment: Node, lead: Node) -> tuple[KeyFigure, ...]:
@@ -257,7 +259,7 @@ def _figures(results: Results, experiment: Node, lead: Node) -> tuple[KeyFigure,
         KeyFigure(
             "effect",
             f"{points(lead.number('estimate'))} points",
-            f"{_interval(lead)}, needed {threshold(lead.number('tau'))}",
+            f"{_interval(lead)}, {results.asked}",
         ),
         _worst_slice(results, lead),
         _price(lead),
@@ -270,7 +272,7 @@ def _figures(results: Results, experiment: Node, lead: Node) -> tuple[KeyFigure,
 
 
 def _worst_slice(results: Results, lead: Node) -> KeyFigure:
-    slices = [s for s in lead.nodes("slices") if s.text("level") != "not assessed"]
+    slices = [s for s in lead.nodes("slices") if s.text("level") != "not assessed" and s.has("estimate")]
     if not slices:
         return KeyFigure("worst slice", "none", "no slice could be assessed")
     flagged = [s for s in slices if s.text("level") == "flagged"]
@@ -335,26 +337,31 @@ def _control(arm: Arm) -> str:
 
 
 def _reading(results: Results, record: Node) -> str:
-    """What an outcome does and does not say; the record's own sentence where none of these cases is it."""
+    """What an outcome does and does not say; the record's own sentence where no interval explains it."""
     outcome, tau = record.text("outcome"), record.number("tau")
-    estimate, low, high = (record.number(k) for k in ("estimate", "low", "high"))
-    if outcome == "ship" and low > 0 and estimate >= tau - 1e-12:
-        return f"A gain is shown, reaches the {threshold(tau)} needed, and no slice is flagged."
+    explained = results.min_effect >= 0 and all(record.has(k) for k in ("estimate", "low", "high"))
     if outcome == "scope" and record.has("scope_effect"):
         names = join([results.named(i) for i in record.texts("scope")])
         return f"Shown on {names}: {_effect(record.node('scope_effect'))}."
-    if outcome == "kill" and high < 0:
-        return f"A loss of at least {size(high)} points is shown."
-    if outcome == "kill" and high < tau:
-        return f"A gain of {threshold(tau)} is ruled out; a smaller one is not."
-    if outcome == "inconclusive" and high >= tau and not (low > 0 and estimate >= tau):
-        loss = f"a loss beyond {size(low)}" if low < 0 else "any loss"
-        needed = record.optional("n_needed")
-        rows = (
-            f" Needed: about {count(needed)} rows; there were {count(record.number('n'))}." if needed else ""
-        )
-        return f"Ruled out: {loss} and a gain beyond {size(high)}.{rows}"
+    if explained:
+        low, high = record.number("low"), record.number("high")
+        passed = low > 0 and record.number("estimate") >= tau - 1e-12
+        if outcome == "ship" and passed:
+            return f"A gain is shown, reaches the {threshold(tau)} needed, and no slice is flagged."
+        if outcome == "kill" and high < tau:
+            shown = f"A gain of {threshold(tau)} is ruled out; a smaller one is not."
+            return f"A loss of at least {size(high)} points is shown." if high < 0 else shown
+        if outcome == "inconclusive" and high >= tau and not passed:
+            return _ruled_out(record, low, high)
     return record.text("sentence")
+
+
+def _ruled_out(record: Node, low: float, high: float) -> str:
+    loss = f"a loss beyond {size(low)}" if low < 0 else "any loss"
+    said = f"Ruled out: {loss} and a gain beyond {size(high)}."
+    if needed := record.optional("n_needed"):
+        return f"{said} Needed: about {count(needed)} rows; there were {count(record.number('n'))}."
+    return said
 
 
 def _slices(results: Results, records: list[Node]) -> tuple[SliceLine, ...]:
@@ -435,11 +442,19 @@ def _severity_say(severity: Node) -> str:
 
 
 def _cost_say(results: Results, lead: Node, itera: Node) -> str:
-    price = _price(lead)
-    arm = lead.text("arm")
-    start = (
-        f"{_code(_name(results, arm))} against {_code(results.baseline.name)}: {price.value} {price.note}."
-    )
+    arm, cost, latency = lead.text("arm"), lead.node("cost"), lead.node("latency")
+    money, time = cost.optional("delta_per_1k_usd"), latency.optional("delta_p95_ms")
+    price = "cost not known" if money is None else f"{usd(money, sign=True)} per 1,000 rows"
+    if cost.has("low_per_1k_usd") and cost.has("high_per_1k_usd"):
+        ends = [usd(cost.number(f"{end}_per_1k_usd"), sign=True) for end in ("low", "high")]
+        price += f" [{', '.join(ends)}]"
+    timing = "p95 not measured" if time is None else f"p95 {milliseconds(time, sign=True)}"
+    if latency.has("low_ms") and latency.has("high_ms"):
+        ends = [milliseconds(latency.number(f"{end}_ms"), sign=True) for end in ("low", "high")]
+        timing += f" [{', '.join(ends)}]"
+    start = f"{_code(_name(results, arm))} against {_code(results.baseline.name)}: {price}, {timing}."
+    if cost.has("note"):
+        start += f" {cost.text('note').rstrip('.')}."
     if not itera.has("pareto") or not itera.node("pareto").has(arm):
         return start
     share = itera.node("pareto").node(arm)
@@ -459,7 +474,7 @@ def _limits(results: Results, experiment: Node, itera: Node, lead: Node) -> tupl
     hidden = [
         f"{results.named(s.text('id'))} {size(min(0.0, s.number('low')))}"
         for s in lead.nodes("slices")
-        if s.text("level") == "unresolved"
+        if s.text("level") == "unresolved" and s.has("low")
     ]
     if hidden:
         lines.append(f"Unresolved slices could hide a loss of this many points: {', '.join(hidden)}.")
@@ -499,7 +514,9 @@ def _dev_say(dev: Node, lead: Node) -> str:
     if not lead.has("overfit"):
         return line
     fit = lead.node("overfit")
-    effect = f"{points(fit.number('dev_estimate'))} {interval(fit.number('dev_low'), fit.number('dev_high'))}"
+    ends = fit.optional("dev_low"), fit.optional("dev_high")
+    known = "[not known]" if None in ends else interval(fit.number("dev_low"), fit.number("dev_high"))
+    effect = f"{points(fit.number('dev_estimate'))} {known}"
     gap = fit.number("gap")
     moved = f"{size(gap)} points {'lower' if gap > 0 else 'higher'} on the sealed rows"
     alarm = fit.text("alarm")
@@ -549,9 +566,8 @@ def _proof(results: Results, record: Node) -> Proof:
         figures.append(
             ("discordant pairs won, lost", f"{count(record.number('b'))}, {count(record.number('c'))}")
         )
-    figures.append(
-        ("degrees of freedom, two-sided \u03b1", f"{record.number('df'):.1f}, {record.number('alpha'):g}")
-    )
+    freedom = f"{record.number('df'):.1f}" if record.has("df") else "unbounded"
+    figures.append(("degrees of freedom, two-sided \u03b1", f"{freedom}, {record.number('alpha'):g}"))
     for label, key in (("Holm-adjusted p", "holm_p"), ("McNemar mid-p", "midp")):
         node = record if key == "holm_p" else appendix
         if node.has(key):

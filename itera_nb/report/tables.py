@@ -53,8 +53,9 @@ def _text(headers: Sequence[str], rows: list[list[str]], title: str, notes: Sequ
     lines = [title] if title else []
     if headers:
         flat = [[c.replace("\n", " ") for c in row] for row in [list(headers), *rows]]
-        widths = [min(max(len(row[i]) for row in flat), 60) for i in range(len(headers))]
+        widths = [min(max(len(row[i]) for row in flat), WIDEST) for i in range(len(headers))]
         lines += [
-            "  ".join(c[:60].ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in flat
+            "  ".join(shorten(c, w).ljust(w) for c, w in zip(row, widths, strict=True)).rstrip()
+            for row in flat
         ]
     return "\n".join([*lines, *(clean(note) for note in notes)])

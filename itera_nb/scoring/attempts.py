@@ -95,11 +95,7 @@ class Codec(Protocol):
         ...
 
     def decode(self, text: str, /) -> str:
-        """The line that `encode` was given.
-
-        Raises:
-            ValueError: The stored form is damaged.
-        """
+        """The line that `encode` was given; raises if it is damaged or was encoded otherwise."""
         ...
 
 
@@ -114,7 +110,7 @@ class AttemptLog:
 
     Raises:
         StoppedError: Another run writes this log.
-        RecordError: A line before the last is damaged.
+        RecordError: A line is damaged, or was encoded otherwise.
     """
 
     def __init__(self, path: Path, codec: Codec | None = None) -> None:
@@ -196,31 +192,30 @@ class AttemptLog:
 
     def _read(self) -> int:
         """Fill `finished`, cut a torn tail off, and return the length of what is sound."""
-        good = position = 0
-        damaged: int | None = None
+        good = 0
+        torn: int | None = None
         with self.path.open("rb") as file:
             for number, line in enumerate(file, start=1):
-                position += len(line)
-                attempt = self._decode(line)
-                if attempt is None:
-                    damaged = damaged or number
+                # A killed process leaves a line without its end, a power cut one with zeros. Anything else
+                # that cannot be read (another key, an edit) is no accident, and must not be cut off.
+                if not line.endswith(b"\n") or b"\0" in line:
+                    torn = torn or number
                     continue
-                if damaged:
+                attempt = None if torn else self._decode(line)
+                if attempt is None:
                     raise RecordError(
-                        f"{self.path.name}: line {damaged} is damaged",
+                        f"{self.path.name}: line {torn or number} is damaged",
                         fix="restore the file from a copy; a run that was cut off damages only its last line",
                     )
                 self.finished.setdefault(attempt.key, attempt)
-                good = position
-        if good < position:
+                good += len(line)
+        if torn:
             os.ftruncate(self._fd, good)
         return good
 
     def _decode(self, line: bytes) -> Attempt | None:
-        if not line.endswith(b"\n"):
-            return None
         try:
             text = line[:-1].decode()
             return Attempt(**json.loads(self._codec.decode(text) if self._codec else text))
-        except (ValueError, TypeError):
+        except Exception:  # noqa: BLE001 - a codec's own errors say the same: not ours, or damaged
             return None

@@ -19,10 +19,11 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.machinery import FileFinder, SourceFileLoader
 from multiprocessing.connection import Connection
 from pathlib import Path
-from types import ModuleType
-from typing import Any, Literal, TypeAlias
+from types import CodeType, ModuleType
+from typing import Any, Literal, NoReturn, TypeAlias
 
 from itera_nb._typing import JSON
 from itera_nb.arms.output import Output
@@ -109,14 +110,13 @@ _state: dict[str, _Loaded] = {}
 
 def serve(pipe: Connection, scratch: Path, *, quiet: bool) -> None:
     """Answer requests (a name, an argument) from the parent until it closes the pipe."""
-    _detach(scratch / "output", quiet=quiet)
-    sys.pycache_prefix = str(scratch / "pycache")
+    _detach(scratch, quiet=quiet)
     handlers: dict[str, Callable[[Any], Any]] = {"start": start, "run": run, "constant": constant}
     while True:
         try:
             name, argument = pipe.recv()
         except EOFError:
-            return
+            _leave(scratch)
         pipe.send(handlers[name](argument))
 
 
@@ -165,12 +165,13 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} is not a JSON value")
 
 
-def _detach(output: Path, *, quiet: bool) -> None:
+def _detach(scratch: Path, *, quiet: bool) -> None:
     """Own process group, own output, deaf to Ctrl-C, and no life after the parent's."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(os, "setsid"):
         os.setsid()
-    descriptor = os.open(os.devnull if quiet else output, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    output = os.devnull if quiet else scratch / "output"
+    descriptor = os.open(output, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     for stream in (1, 2):
         os.dup2(descriptor, stream)
     os.close(descriptor)
@@ -179,15 +180,24 @@ def _detach(output: Path, *, quiet: bool) -> None:
     def leave_with_parent() -> None:
         while os.getppid() == parent:
             time.sleep(1)
-        os._exit(1)
+        _leave(scratch)
 
     threading.Thread(target=leave_with_parent, daemon=True).start()
+
+
+def _leave(scratch: Path) -> NoReturn:
+    """End without a parent, which can no longer remove what this process printed."""
+    import shutil
+
+    shutil.rmtree(scratch, ignore_errors=True)
+    os._exit(1)
 
 
 def _load(setup: Setup) -> _Loaded:
     file, _, symbol = setup.target.partition(":")
     path = (setup.root / file).resolve()
     sys.path[:] = [str(path.parent), *setup.path]
+    _ignore_bytecode(setup.root.resolve())
     module = _import(path)
     found = getattr(module, symbol)
     if inspect.isclass(found):
@@ -209,12 +219,35 @@ def _load(setup: Setup) -> _Loaded:
     return _Loaded(setup, module, "async" if is_async else "rows", lambda *a: found(*a, **params), loop)
 
 
+class _SourceOnly(SourceFileLoader):
+    """Compiles a file anew: bytecode lying beside a snapshot could have been planted there."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        path = self.get_filename(fullname)
+        code: CodeType = self.source_to_code(self.get_data(path), path)
+        return code
+
+
+def _ignore_bytecode(root: Path) -> None:
+    """Import everything below `root` from source; installed packages keep their bytecode."""
+    source_only = FileFinder.path_hook((_SourceOnly, [".py"]))
+
+    def below_root(entry: str) -> Any:
+        if not Path(entry).resolve().is_relative_to(root):
+            raise ImportError(entry)
+        return source_only(entry)
+
+    sys.path_hooks.insert(0, below_root)
+    sys.path_importer_cache.clear()
+
+
 def _import(path: Path) -> ModuleType:
     if path.stem in sys.stdlib_module_names:
         raise ImportError(
             f"{path.name} has the name of a standard library module; give the file another name"
         )
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    loader = _SourceOnly(path.stem, str(path))
+    spec = importlib.util.spec_from_file_location(path.stem, path, loader=loader)
     if spec is None or spec.loader is None:
         raise ImportError(f"{path.name} is not a Python file")
     module = importlib.util.module_from_spec(spec)

@@ -204,7 +204,7 @@ class Work:
         if allowed is False:
             raise BudgetReachedError(
                 f"the next call could cross the budget of ${self.budget.limit_usd:g} "
-                f"(${self.budget.spent_usd:.4f} spent{self._unknown()})",
+                f"(${self.budget.spent_usd:.4f} spent)",
                 fix="raise the budget and run the same command again; what is recorded is not repeated",
             )
         return allowed is True
@@ -229,10 +229,6 @@ class Work:
             for worker in self._workers:
                 worker.halt()
 
-    def _unknown(self) -> str:
-        count = totals(self.log.finished.values()).unknown_costs
-        return f"; the cost of {count} attempts is unknown and not in it" if count else ""
-
 
 def now() -> str:
     """UTC time, ISO 8601."""
@@ -256,7 +252,7 @@ def _run_pending(work: Work, pending: Sequence[Unit], groups: Sequence[RowGroup]
         elif unit.arm.spec.kind != "prompt":
             raise ArmError(f"arm {unit.arm.name}: kind {unit.arm.spec.kind!r} cannot run in this version")
     tasks: list[Callable[[], None]] = [_python_job(work, job, groups) for job in jobs.values()]
-    with ThreadPoolExecutor(max_workers=_cpus() + 1) as pool:
+    with ThreadPoolExecutor(max_workers=_cpus() + bool(prompts)) as pool:
         futures: list[Future[None]] = []
         try:
             if prompts:
@@ -297,6 +293,9 @@ def _stopped(work: Work, error: KeyboardInterrupt | StoppedError, pending: Seque
     kept = f"{done} of {len(pending)} attempts of this run are recorded"
     if isinstance(error, KeyboardInterrupt):
         return StoppedError(f"interrupted; {kept}", fix=_AGAIN)
+    unknown = totals(work.log.finished.values()).unknown_costs
+    if unknown and isinstance(error, BudgetReachedError):
+        kept += f"; the cost of {unknown} attempts is unknown and not in it"
     return StoppedError(f"{error.what}; {kept}", fix=error.fix or _AGAIN)
 
 

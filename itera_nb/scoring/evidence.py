@@ -80,7 +80,7 @@ def collect(results: pd.DataFrame, rows: pd.DataFrame, spec: Spec, modes: Mappin
     """
     from itera_nb.metrics.severity import severity_weights
 
-    ids = rows[spec.source.id].astype(str)
+    ids = rows[spec.source.id].astype(str).tolist()
     scores: dict[str, Floats] = {}
     failed: dict[str, int] = {}
     flags: dict[str, dict[str, Floats]] = {}
@@ -108,7 +108,7 @@ def collect(results: pd.DataFrame, rows: pd.DataFrame, spec: Spec, modes: Mappin
     )
 
 
-def _indicator(part: pd.DataFrame, mode: str, wide: pd.DataFrame, ids: pd.Series[str]) -> Floats:
+def _indicator(part: pd.DataFrame, mode: str, wide: pd.DataFrame, ids: list[str]) -> Floats:
     hit = part.assign(hit=[float(mode in found) for found in part["modes"]])
     table = hit.pivot_table(index="id", columns="trial", values="hit", aggfunc="first")
     return table.reindex(index=ids, columns=wide.columns).to_numpy(dtype=np.float64)

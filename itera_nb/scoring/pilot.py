@@ -45,7 +45,7 @@ def run_pilot(experiment: Experiment) -> Pilot:
                 "SG10",
                 f"the pilot found {len(problems)} problem(s): {'; '.join(problems)}.",
                 why="a full run would pay for the same fault on every row.",
-                instead="mend the arm and run again: itera run   (the pilot's finished calls are not repeated)",
+                instead="mend the arm and run again: itera run   (finished calls are not repeated)",
             )
         )
     record = state.last("pilot_passed")
@@ -93,7 +93,7 @@ def _planned(experiment: Experiment, table: pd.DataFrame) -> float | None:
     if sealed is None or table["cost_usd"].isna().any():
         return None
     counts = sealed.body["counts"]
-    units = counts["train"] + spec.trials * (counts["dev"] + counts["test"])
+    units: int = counts["train"] + spec.trials * (counts["dev"] + counts["test"])
     return float(table["cost_usd"].sum()) * units
 
 

@@ -46,7 +46,7 @@ class Plan:
 
 
 def make_plan(experiment: Experiment) -> Plan:
-    """The plan of this experiment as it stands: from the sealed counts if there are any, else from the source."""
+    """The plan as the experiment stands: from the sealed counts if there are any, else from the source."""
     spec, state = experiment.spec, experiment.state
     sampled, sealed = state.last("sampled"), state.last("sealed")
     rows = sampled.body["rows"] if sampled else int(experiment.isolated("itera_nb.source", "preview")["rows"])

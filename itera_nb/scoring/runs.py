@@ -207,7 +207,7 @@ def record_scores(
 
 
 def _discordance(evidence: Evidence, baseline: str) -> float:
-    """Share of rows on which an arm and the baseline differ by half a score or more in one trial; arms' mean."""
+    """Share of rows on which an arm and the baseline differ by half a score in one trial; arms' mean."""
     base = evidence.scores[baseline][:, :1]
     others = [y for arm, y in evidence.scores.items() if arm != baseline]
     return float(np.mean([np.nanmean(np.abs(np.nan_to_num(y[:, :1]) - base) >= 0.5) for y in others]))

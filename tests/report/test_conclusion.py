@@ -1,4 +1,3 @@
-# ruff: noqa: RUF001 - true minus signs and other scripts are what is tested
 import re
 from dataclasses import asdict, fields
 from html import unescape
@@ -111,6 +110,49 @@ def test_the_four_figures(load):
         ("cost, p95", "$0", "per 1,000 rows, p95 +0.4\u00a0ms"),
         ("evidence", "3,880 rows", "sealed × 3 trials, opened once, 21 Nov 2026 14:02"),
     ]
+
+
+def test_no_worse_is_judged_by_its_margin(load):
+    data = load("kill")
+    data["itera"]["rule"] |= {"goal": "no_worse", "margin": 0.03}
+    data["itera"]["records"][0] |= {"outcome": "ship", "sentence": "No worse than allowed, and 92 % cheaper."}
+    story = tell(data)
+    assert story.figures[0].note == "[−5.8, −2.0], allowed −3"
+    assert "No worse than allowed, and 92 % cheaper." in [a.reading for a in story.arms]
+
+
+def test_a_slice_too_small_for_an_interval_is_listed_and_not_assessed(load):
+    data = load("ship")
+    record, effects = data["itera"]["records"][0], data["effect_sizes"]["v2"]["per_slice"]
+    record["slices"][1] |= {
+        "low": None,
+        "high": None,
+        "shrunk": None,
+        "p_harm": None,
+        "level": "not assessed",
+    }
+    effects["tenant=smb"] |= {"ci_low": None, "ci_high": None}
+    cell = tell(data).slices[1].cells[0]
+    assert (cell.effect, cell.level) == ("+7.7 [not known]", "not assessed")
+    assert "not assessed" in section(data, "forest").figure.axes[0].texts[2].get_text()
+
+
+def test_cost_and_latency_stand_with_their_intervals(load):
+    data = load("ship")
+    data["itera"]["records"][0]["cost"] |= {
+        "low_per_1k_usd": 0.01,
+        "high_per_1k_usd": 0.03,
+        "note": "cache warm",
+    }
+    data["itera"]["records"][0]["latency"] |= {"low_ms": -20.0, "high_ms": 41.0}
+    said = tell(data).cost_say.replace("\u00a0", " ")
+    assert "+$0.02 per 1,000 rows [+$0.01, +$0.03], p95 +11 ms [−20 ms, +41 ms]. cache warm." in said
+    drawn = section(data, "cost_accuracy").figure.axes[0]
+    assert any(
+        list(line.get_xdata()) == pytest.approx([1.81, 1.83])
+        for line in drawn.lines
+        if len(line.get_xdata()) == 2
+    )
 
 
 def test_the_interval_is_named_by_its_level(load):

@@ -1,4 +1,3 @@
-# ruff: noqa: RUF001 - true minus signs and other scripts are what is tested
 import re
 from html import unescape
 

@@ -119,9 +119,15 @@ def test_a_codec_hides_every_line(tmp_path):
     write(path, attempt("k", output="row text"), codec=Base64())
     assert b"row text" not in path.read_bytes()
     assert read(path, Base64())["k"].output == "row text"
-    with path.open("ab") as file:
-        file.write(b"!!!\n")
-    assert set(read(path, Base64())) == {"k"}
+
+
+def test_a_log_under_another_key_is_refused_and_left_alone(tmp_path):
+    path = tmp_path / "log"
+    write(path, attempt("k"))
+    before = path.read_bytes()
+    with pytest.raises(RecordError, match="line 1"):
+        AttemptLog(path, Base64())
+    assert path.read_bytes() == before
 
 
 def test_a_full_disk_keeps_the_log_whole(tmp_path):

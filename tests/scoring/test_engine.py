@@ -197,10 +197,18 @@ RUN = """
 
 
 @pytest.fixture
-def run_script(bench, tmp_path):
+def scratch(tmp_path):
+    folder = tmp_path / "scratch"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def run_script(bench, tmp_path, scratch, monkeypatch):
     bench.write(COUNTING.format(calls=str(tmp_path / "calls"), pause=0.02))
     script = tmp_path / "run.py"
     paths = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
+    monkeypatch.setenv("TMPDIR", str(scratch))
     script.write_text(textwrap.dedent(RUN.format(paths=paths, root=str(bench.root), log=str(bench.log_path))))
 
     def start():
@@ -223,7 +231,7 @@ def until(condition):
 
 
 @pytest.mark.parametrize("after", [1, 12, 37])
-def test_after_kill_9_no_finished_unit_is_called_again(bench, run_script, tmp_path, after):
+def test_after_kill_9_no_finished_unit_is_called_again(bench, run_script, scratch, tmp_path, after):
     process = run_script()
     until(lambda: len(recorded(bench.log_path)) >= after)
     process.kill()
@@ -231,7 +239,7 @@ def test_after_kill_9_no_finished_unit_is_called_again(bench, run_script, tmp_pa
     process.stdout.close()
     finished = recorded(bench.log_path)
     assert after <= len(finished) < 80
-    time.sleep(1.2)  # workers leave with their parent
+    until(lambda: not list(scratch.glob("itera-*")))  # workers leave with their parent, and clean up
     before = Counter((tmp_path / "calls").read_text().splitlines())
     with run_script() as again:
         assert again.stdout.read() == "80 finished\n"

@@ -1,0 +1,114 @@
+"""Checking an experiment against its record: anyone, later, elsewhere."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from itera_nb.arms.lock import LOCKING, toml_hash
+from itera_nb.experiment import Experiment
+from itera_nb.ledger import Record, backward_times
+from itera_nb.protocol import State
+from itera_nb.verdict.opening import decide
+
+ROWS = ("data/", "runs/", "sealed/", "snapshot/")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One check: whether it holds, in words, and the record that vouches."""
+
+    holds: bool
+    what: str
+    record: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All checks, and how deep they went: "record only" where files with rows are not here."""
+
+    findings: list[Finding]
+    level: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Promise:
+    file: str
+    sha256: str
+    record: Record
+
+
+def verify(experiment: Experiment) -> Report:
+    """Recompute every hash that the ledger holds, and the verdict from its published scores.
+
+    Raises:
+        RecordError: If the ledger itself is broken, naming the record.
+    """
+    state = experiment.state
+    findings = [_chain(state)]
+    absent = 0
+    if toml := _toml(experiment, state):
+        findings.append(toml)
+    for promise in _promises(state):
+        path = experiment.path(promise.file)
+        if not path.is_file() and promise.file.startswith(ROWS):
+            absent += 1
+            continue
+        same = path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == promise.sha256
+        fault = "is as recorded" if same else ("was changed" if path.is_file() else "is missing")
+        findings.append(Finding(same, f"{promise.file} {fault}", promise.record.seq))
+    if state.has("verdict") and not absent and all(f.holds for f in findings):
+        findings.append(_recomputed(experiment, state))
+    return Report(findings, "record only" if absent else "record and rows")
+
+
+def _chain(state: State) -> Finding:
+    backward = backward_times(state.records)
+    clock = f"; the clock runs backward at record {backward[0]}" if backward else ""
+    return Finding(True, f"ledger: {len(state.records)} records, head {state.head[:12]}{clock}", None)
+
+
+def _toml(experiment: Experiment, state: State) -> Finding | None:
+    locks = [r for r in state.records if r.type in LOCKING and r.body.get("toml")]
+    if not locks:
+        return None
+    same = toml_hash(experiment) == locks[-1].body["toml"]
+    return Finding(same, f"experiment.toml {'is as locked' if same else 'was changed'}", locks[-1].seq)
+
+
+def _promises(state: State) -> Iterator[_Promise]:
+    """Every file whose hash stands in the ledger, by its latest record."""
+    latest: dict[str, _Promise] = {}
+    for record in state.records:
+        for file, sha256 in _hashes(record).items():
+            latest[file] = _Promise(file, sha256, record)
+    yield from latest.values()
+
+
+def _hashes(record: Record) -> dict[str, str]:
+    body = record.body
+    if record.type in {"scored", "baseline_measured"}:
+        return {body["file"]: body["sha256"]}
+    if record.type == "sealed":
+        places = {"train": "data/train.parquet", "dev": "data/dev.parquet", "test": "sealed/test.parquet"}
+        return {places[part]: sha256 for part, sha256 in body["files"].items()}
+    if record.type == "locked":
+        return {f"snapshot/{file}": sha256 for file, sha256 in body["files"].items()}
+    if record.type == "iteration_registered":
+        return {}
+    if record.type == "verdict":
+        return {body[part]["file"]: body[part]["sha256"] for part in ("results", "rows")}
+    return dict(body["files"]) if record.type == "concluded" else {}
+
+
+def _recomputed(experiment: Experiment, state: State) -> Finding:
+    record = state.last("verdict")
+    assert record is not None
+    results = experiment.read_frame(record.body["results"]["file"])
+    rows = experiment.read_frame(record.body["rows"]["file"])
+    again = json.loads(json.dumps(decide(experiment, results, rows).as_json()))
+    same = again == record.body["verdict"]
+    words = "gives the recorded verdict" if same else "does not give the recorded verdict"
+    return Finding(same, f"the rule, applied again to the published scores, {words}", record.seq)
