@@ -75,7 +75,7 @@ def dev(experiment: Experiment) -> str:
     """Phase 3, dev scores."""
     record = experiment.state.scored("dev")
     assert record is not None
-    arms = record.body["arms"]
+    arms = {name: record.body["arms"][name] for name in experiment.spec.arms}
     trials = max(len(x["trials"]) for x in arms.values())
     failed = sum(v for x in arms.values() for k, v in x["statuses"].items() if k != "ok")
     costs = [x["cost_usd"] for x in arms.values()]

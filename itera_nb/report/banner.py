@@ -42,7 +42,7 @@ def banner(spec: Spec, verdict: dict[str, Any]) -> Banner:
     names = ", ".join(f"`{r['arm']}`" for r in records)
     if outcome == "kill":
         return Banner(f"KILL \u2014 {names}: keep `{base}`", said, f"Keep `{base}`. Do not ship {names}.")
-    needed = [r["n_needed"] for r in records if r["outcome"] == "inconclusive" and r["n_needed"]]
+    needed = [r["n_needed"] for r in records if r["outcome"] == "inconclusive" and more_rows(r)]
     need = f" {max(needed):,} test rows would have 80 % power at the expected effect." if needed else ""
     undecided = ", ".join(f"`{r['arm']}`" for r in records if r["outcome"] == "inconclusive")
     return Banner(
@@ -50,6 +50,11 @@ def banner(spec: Spec, verdict: dict[str, Any]) -> Banner:
         f"{said} {_ruled_out(next(r for r in records if r['outcome'] == 'inconclusive'))}",
         f"Keep `{base}` for now.{need}",
     )
+
+
+def more_rows(record: dict[str, Any]) -> bool:
+    """Whether more rows than there were are needed to see the expected effect."""
+    return bool(record["n_needed"]) and record["n_needed"] > record["n"]
 
 
 def rule_sentence(spec: Spec, tau: float) -> str:

@@ -23,7 +23,8 @@ def build(experiment: Experiment) -> dict[str, Any]:
     record = state.last("verdict")
     assert record is not None
     verdict = record.body["verdict"]
-    arms, records = verdict["arms"], verdict["records"]
+    records = verdict["records"]
+    arms = {name: verdict["arms"][name] for name in spec.arms if name in verdict["arms"]}
     slices = _slices(state)
     said = banner(spec, verdict)
     passed = [r["arm"] for r in records if r["outcome"] in {"ship", "scope"}]
@@ -200,7 +201,7 @@ def _rule(spec: Spec, records: list[dict[str, Any]]) -> dict[str, Any]:
 def _dev(spec: Spec, state: State) -> dict[str, Any]:
     scored, baseline = state.scored("dev"), state.last("baseline_measured")
     assert scored is not None
-    arms = scored.body["arms"]
+    arms = {name: scored.body["arms"][name] for name in spec.arms}
     return {
         "aggregate": {arm: x["mean"] for arm, x in arms.items()},
         "trials": {arm: x["trials"] for arm, x in arms.items()},

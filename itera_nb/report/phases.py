@@ -223,7 +223,8 @@ def pilot(spec: Spec, found: Pilot) -> View:
 def scores(spec: Spec, part: str, scored: Scored) -> View:
     """Means and trials of each arm."""
     rows = []
-    for arm, x in scored.record.body["arms"].items():
+    for arm in spec.arms:
+        x = scored.record.body["arms"][arm]
         bad = {k: v for k, v in x["statuses"].items() if k != "ok"}
         failed = ", ".join(f"{v} {k}" for k, v in bad.items()) or "0"
         mark = " (baseline)" if arm == spec.baseline else ""
@@ -253,7 +254,8 @@ def cost(spec: Spec, record: Record | None) -> View:
     """Cost and latency of each arm on dev."""
     assert record is not None
     rows = []
-    for arm, x in record.body["arms"].items():
+    for arm in spec.arms:
+        x = record.body["arms"][arm]
         price = "unknown" if x["cost_per_1k_usd"] is None else usd(x["cost_per_1k_usd"])
         late = [("" if v is None else f"{v:,.1f} ms") for v in (x["latency_p50_ms"], x["latency_p95_ms"])]
         rows.append([arm, price, *late, "a chunk's time divided by its rows" if x["amortised"] else ""])

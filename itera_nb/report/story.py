@@ -359,7 +359,7 @@ def _reading(results: Results, record: Node) -> str:
 def _ruled_out(record: Node, low: float, high: float) -> str:
     loss = f"a loss beyond {size(low)}" if low < 0 else "any loss"
     said = f"Ruled out: {loss} and a gain beyond {size(high)}."
-    if needed := record.optional("n_needed"):
+    if (needed := record.optional("n_needed")) and needed > record.number("n"):
         return f"{said} Needed: about {count(needed)} rows; there were {count(record.number('n'))}."
     return said
 

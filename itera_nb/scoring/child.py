@@ -115,9 +115,9 @@ def serve(pipe: Connection, scratch: Path, *, quiet: bool) -> None:
     while True:
         try:
             name, argument = pipe.recv()
-        except EOFError:
+            pipe.send(handlers[name](argument))
+        except (EOFError, OSError):  # the parent is gone
             _leave(scratch)
-        pipe.send(handlers[name](argument))
 
 
 def start(setup: Setup) -> Started:

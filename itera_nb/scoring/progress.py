@@ -25,10 +25,12 @@ def progress_bar(label: str, total: int) -> Iterator[Callable[[Attempt], None]]:
         from tqdm import tqdm
     else:
         from tqdm.auto import tqdm
-    spent = 0.0
-    failed = 0
+    # A log keeps every refresh as a line of its own; a terminal overwrites them.
+    pause = 0.5 if sys.stderr.isatty() else 5.0
+    spent, failed = 0.0, 0
+    name = f"{label:<6}"
     with tqdm(
-        total=total, desc=f"{label:<6}", unit="unit", file=sys.stderr, mininterval=0.5, leave=False
+        total=total, desc=name, unit="unit", file=sys.stderr, mininterval=pause, leave=False
     ) as bar:
 
         def step(attempt: Attempt) -> None:

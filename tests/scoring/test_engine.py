@@ -239,7 +239,7 @@ def test_after_kill_9_no_finished_unit_is_called_again(bench, run_script, scratc
     process.stdout.close()
     finished = recorded(bench.log_path)
     assert after <= len(finished) < 80
-    until(lambda: not list(scratch.glob("itera-*")))  # workers leave with their parent, and clean up
+    until(lambda: not list(scratch.glob("itera-*/output")))  # workers leave with their parent, and clean up
     before = Counter((tmp_path / "calls").read_text().splitlines())
     with run_script() as again:
         assert again.stdout.read() == "80 finished\n"

@@ -1,0 +1,135 @@
+"""An isolated state directory for every test, and experiments with a planted effect."""
+
+import csv
+import textwrap
+
+import pytest
+
+import itera_nb
+
+GOLDEN = 0.6180339887498949
+
+
+@pytest.fixture(autouse=True)
+def state(tmp_path_factory, monkeypatch):
+    """Keys and ledger heads of this test only; returns the folder that holds them."""
+    folder = tmp_path_factory.mktemp("state")
+    monkeypatch.setenv("ITERA_STATE_DIR", str(folder))
+    monkeypatch.setenv("ITERA_CUSTODY", "file")
+    monkeypatch.delenv("ITERA_HEADLESS", raising=False)
+    return folder
+
+
+def canary(n):
+    """The string that only row n holds: where it turns up, that row's text has been."""
+    return f"CANARY{n:05d}X"
+
+
+def planted_rows(rows, tenants):
+    """Rows whose text holds a canary, a level (0 .. 99, evenly spread) and the answer."""
+    for n in range(rows):
+        label = "yes" if (n * GOLDEN * GOLDEN) % 1 < 0.5 else "no"
+        text = f"{canary(n)} level={int(100 * ((n * GOLDEN) % 1)):02d} answer={label}"
+        yield {"row_id": f"r{n:05d}", "text": text, "tenant": tenants[n % len(tenants)], "label": label}
+
+
+def planted_arm(low, high):
+    """Code of a deterministic arm that is right on rows with low <= level < high."""
+    return f"""\
+def answer(row):
+    words = dict(word.split("=") for word in row["text"].split()[1:])
+    right = {low} <= int(words["level"]) < {high}
+    return words["answer"] if right else ("no" if words["answer"] == "yes" else "yes")
+"""
+
+
+@pytest.fixture
+def make_experiment(tmp_path):
+    """Write an experiment folder and open it.
+
+    `make_experiment()` has 60 rows, two tenants, and the function arms `base` and `better`. `base` is right on
+    `accuracy` of the rows; `better` is right on `effect` more of them and differs on `discordance` of the
+    rows (all shares are fractions; discordance = effect means that it loses nowhere). `arms` is name -> code
+    with a function `answer`, in place of `better`. `source`, `split`, `metric`, `rule` and `run` are lines of those
+    sections, `extra_toml` is put at the end, `files` is path in the folder -> text.
+    """
+
+    def make(
+        name="2026-11-21-fees",
+        *,
+        rows=60,
+        tenants=("acme", "zeta"),
+        preset=None,
+        accuracy=0.5,
+        effect=0.3,
+        discordance=None,
+        base=None,
+        arms=None,
+        source="",
+        split="",
+        metric='scorer = "exact"',
+        rule="min_effect = 0.05",
+        run="trials = 2",
+        extra_toml="",
+        files=None,
+    ):
+        loss = ((effect if discordance is None else discordance) - effect) / 2
+        low, high, top = (round(100 * x) for x in (loss, accuracy, accuracy + effect + loss))
+        assert 0 <= low <= high <= top <= 100, "these shares do not fit together"
+        arms = {"better": planted_arm(low, top)} if arms is None else arms
+        folder = tmp_path / name
+        (folder / "arms").mkdir(parents=True)
+        for arm, code in {"base": base or planted_arm(0, high), **arms}.items():
+            (folder / "arms" / f"{arm}.py").write_text(textwrap.dedent(code), "utf-8")
+        with (folder / "data.csv").open("w", newline="", encoding="utf-8") as file:
+            table = csv.DictWriter(file, ["row_id", "text", "tenant", "label"])
+            table.writeheader()
+            table.writerows(planted_rows(rows, tenants))
+        registered = "".join(
+            f'[arms.{arm}]\nfrom = "base"\ntarget = "arms/{arm}.py:answer"\nchange = "another implementation"\n\n'
+            for arm in arms
+        )
+        preset_line = f'preset = "{preset}"\n' if preset else ""
+        (folder / "experiment.toml").write_text(
+            f"""\
+[frame]
+question = "Should better replace base on these rows?"
+hypothesis = "It answers the rows of middle levels, which base gets wrong."
+
+[arms.base]
+baseline = true
+kind = "python"
+target = "arms/base.py:answer"
+cost = "free"
+ref = "arms/base.py:1"
+
+{registered}[source]
+uri = "data.csv"
+id = "row_id"
+inputs = ["text"]
+expected = "label"
+slices = ["tenant"]
+{source}
+
+[split]
+{preset_line}{split}
+
+[metric]
+{metric}
+
+[rule]
+{rule}
+
+[run]
+{run}
+
+{extra_toml}
+""",
+            "utf-8",
+        )
+        for path, text in (files or {}).items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_text(textwrap.dedent(text), "utf-8")
+        return itera_nb.open(folder)
+
+    return make
