@@ -553,6 +553,8 @@ def _not_yet(spec: Spec, locate: _Locator) -> Iterator[Mistake]:
         (spec.split.preset == "none", ["split", "preset"]),
         (spec.iterate is not None and spec.iterate.proposer == "claude", ["iterate", "proposer"]),
         (bool(spec.source.media), ("source", "media")),
+        (spec.claim.seen, ("claim", "seen")),
+        (spec.report.examples, ("report", "examples")),
     ]
     for hit, path in later:
         if hit:

@@ -231,7 +231,7 @@ def until(condition):
 
 
 @pytest.mark.parametrize("after", [1, 12, 37])
-def test_after_kill_9_no_finished_unit_is_called_again(bench, run_script, scratch, tmp_path, after):
+def test_after_kill_9_no_finished_unit_is_called_again(bench, run_script, tmp_path, after):
     process = run_script()
     until(lambda: len(recorded(bench.log_path)) >= after)
     process.kill()
@@ -239,7 +239,7 @@ def test_after_kill_9_no_finished_unit_is_called_again(bench, run_script, scratc
     process.stdout.close()
     finished = recorded(bench.log_path)
     assert after <= len(finished) < 80
-    until(lambda: not list(scratch.glob("itera-*/output")))  # workers leave with their parent, and clean up
+    time.sleep(1.2)  # workers leave with their parent
     before = Counter((tmp_path / "calls").read_text().splitlines())
     with run_script() as again:
         assert again.stdout.read() == "80 finished\n"
@@ -250,6 +250,25 @@ def test_after_kill_9_no_finished_unit_is_called_again(bench, run_script, scratc
         pending[f"{both[attempt['arm']]} {'abcdefghijklmnopqrst'[int(attempt['row_id'][1:])]}"] -= 1
     assert lines == +pending
     assert len(recorded(bench.log_path)) == 80
+
+
+def test_workers_leave_with_their_parent_and_clean_up(bench, run_script, scratch, tmp_path):
+    pid_file = tmp_path / "pid"
+    hang = f"""
+        import os, time
+        from pathlib import Path
+        def f(row):
+            Path({str(pid_file)!r}).write_text(str(os.getpid()) + ".")
+            time.sleep(60)
+        P = f
+    """
+    bench.write(hang)
+    process = run_script()
+    until(lambda: pid_file.exists() and pid_file.read_text().endswith("."))
+    process.kill()
+    process.communicate()
+    until(lambda: not Path(f"/proc/{pid_file.read_text()[:-1]}").exists())
+    until(lambda: not list(scratch.glob("itera-*/output")))
 
 
 def test_ctrl_c_keeps_what_is_recorded(bench, run_script):
