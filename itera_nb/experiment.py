@@ -331,7 +331,7 @@ def answer_as_json(work: Callable[[], Any]) -> int:
         }
     except KeyboardInterrupt:
         reply = {"error": {"kind": "IteraError", "what": "interrupted", "fix": "run it again; it resumes"}}
-    except Exception as error:  # noqa: BLE001
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a user's code may exit with a row in its message
         where = error.__traceback__
         while where and where.tb_next:
             where = where.tb_next

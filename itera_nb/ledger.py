@@ -137,6 +137,8 @@ class Ledger:
             torn.write_bytes(data[end:])
             file.truncate(end)
             os.fsync(file.fileno())
+        if end == 0:
+            return  # nothing was ever recorded, and the first record can only be `created`
         self._write("recovered", {"bytes": len(data) - end, "kept_in": torn.name})
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from itera_nb.exceptions import Refusal
+from itera_nb.exceptions import IteraError, Refusal
 from itera_nb.experiment import Experiment
 from itera_nb.protocol import PHASES, SAFEGUARDS, check, next_phase
 from itera_nb.report import phases, tables
@@ -88,7 +88,7 @@ class Session:
                 )
             )
         if not why.strip():
-            raise ValueError("a reason is a sentence, not an empty text")
+            raise IteraError("a reason is a sentence, not an empty text", fix=f'{safeguard}="why"')
         self.experiment.record("accepted", {"safeguard": safeguard, "why": why})
         return tables.message(f"{safeguard} accepted: {why}")
 

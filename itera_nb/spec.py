@@ -22,12 +22,16 @@ from itera_nb.exceptions import Mistake, SpecError
 Kind: TypeAlias = Literal["python", "prompt", "http", "command", "recorded"]
 Fraction: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
+EFFECT = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(pp|%)\s*")
 MAX_CANDIDATES = 3
+JUDGED = {"judge", "preference"}
 NOT_INHERITED = {"baseline", "ref", "change", "bundle", "negative_control", "from_"}
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, populate_by_name=True)
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, populate_by_name=True, allow_inf_nan=False
+    )
 
 
 class Effect(_Section):
@@ -46,15 +50,16 @@ class Effect(_Section):
 
 def parse_effect(value: object) -> object:
     """Read 0.05, "5pp" (absolute) or "10%" (relative to the baseline) as an `Effect`."""
-    if isinstance(value, str):
-        if match := re.fullmatch(r"\s*([0-9.]+)\s*(pp|%)\s*", value):
-            return Effect(value=float(match[1]) / 100, relative=match[2] == "%")
-        raise ValueError('expected a fraction such as 0.05, "5pp", or "10%" of the baseline')
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, Effect):
         return value
-    if not 0 < value < 1:
+    relative = False
+    if isinstance(value, str) and (match := EFFECT.fullmatch(value)):
+        value, relative = float(match[1]) / 100, match[2] == "%"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError('expected a fraction such as 0.05, "5pp", or "10%" of the baseline')  # noqa: TRY004
+    if not 0 < value < (float("inf") if relative else 1):
         raise ValueError("expected a fraction between 0 and 1: 0.05 is five percentage points")
-    return Effect(value=float(value))
+    return Effect(value=float(value), relative=relative)
 
 
 class Frame(_Section):
@@ -225,7 +230,7 @@ class RuleSpec(_Section):
 
     @model_validator(mode="after")
     def _no_worse_needs_margin(self) -> RuleSpec:
-        if self.goal == "no_worse" and self.margin is None:
+        if self.goal == "no_worse" and not self.margin:
             raise ValueError('goal = "no_worse" needs `margin`: the loss that is still acceptable (0.03)')
         return self
 
@@ -386,7 +391,9 @@ class _Locator:
     """
 
     def __init__(self, text: str) -> None:
-        self._lines = text.splitlines()
+        self._lines = text.replace("\r\n", "\n").split(
+            "\n"
+        )  # a TOML line: not what splitlines() takes for one
         self._prefixes: list[tuple[int, dict[str, Any]]] | None = None
 
     def line(self, path: Sequence[str | int]) -> int:
@@ -456,10 +463,14 @@ def _words(detail: ErrorDetails, model: type[BaseModel]) -> str:
 
 def _known_keys(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
     current: Any = model
+    named = False  # the next part is a name that the user chose (an arm's), not a key
     for part in loc:
         fields = getattr(current, "model_fields", None)
-        if fields and part in fields:
+        if named:
+            named = False
+        elif fields and part in fields:
             current = fields[part].annotation
+            named = getattr(current, "__origin__", None) is dict
             inner = [a for a in (current, *getattr(current, "__args__", ())) if hasattr(a, "model_fields")]
             current = inner[0] if inner else current
     fields = getattr(current, "model_fields", {})
@@ -487,7 +498,7 @@ def _arm_structure(arms: Mapping[str, Any], locate: _Locator) -> Iterator[Mistak
                 )
                 break
             seen.add(parent)
-            parent = arms[parent].get("from")
+            parent = arms[parent].get("from") if isinstance(arms[parent], dict) else None
 
 
 def _inherited(arms: Mapping[str, ArmSpec], name: str) -> ArmSpec:
@@ -519,7 +530,7 @@ def _meaning(spec: Spec, locate: _Locator) -> Iterator[Mistake]:
         for key, message in _arm_needs(arm):
             yield Mistake(locate.line(["arms", name]), f"arms.{name}.{key}", message)
     scorer = spec.metric.scorer
-    if spec.source.expected is None and ".py:" not in scorer:
+    if spec.source.expected is None and ".py:" not in scorer and scorer not in JUDGED:
         message = f"the scorer {scorer!r} needs a label column"
         yield Mistake(locate.line(["source"]), "source.expected", message)
     if spec.source.severity_cap is not None and spec.source.severity is None:
@@ -548,7 +559,7 @@ def _not_yet(spec: Spec, locate: _Locator) -> Iterator[Mistake]:
         *((arm.tools is not None, ("arms", n, "tools")) for n, arm in arms),
         *((arm.few_shot is not None, ("arms", n, "few_shot")) for n, arm in arms),
         (spec.judge is not None, ["judge"]),
-        (spec.metric.scorer in {"judge", "preference"}, ["metric", "scorer"]),
+        (spec.metric.scorer in JUDGED, ["metric", "scorer"]),
         (spec.run.batch, ["run", "batch"]),
         (spec.split.preset == "none", ["split", "preset"]),
         (spec.iterate is not None and spec.iterate.proposer == "claude", ["iterate", "proposer"]),

@@ -3,9 +3,12 @@
 import csv
 import textwrap
 
+import numpy as np
 import pytest
 
 import itera_nb
+from itera_nb.scoring.evidence import Evidence
+from itera_nb.spec import load_spec
 
 GOLDEN = 0.6180339887498949
 
@@ -131,5 +134,52 @@ slices = ["tenant"]
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / path).write_text(textwrap.dedent(text), "utf-8")
         return itera_nb.open(folder)
+
+    return make
+
+
+@pytest.fixture
+def make_spec(tmp_path):
+    """The validated `experiment.toml` of arms a baseline `base`, `arms` and `controls`, without other files."""
+
+    def make(rule='extension = "none"', *, arms=("better",), controls=(), source="", metric="", run="trials = 1"):
+        lines = ['[frame]\nquestion = "Does better win?"\nhypothesis = "It answers more rows."']
+        lines.append('[arms.base]\nbaseline = true\nkind = "python"\ntarget = "a.py:f"\nref = "a.py:1"')
+        lines += [f'[arms.{arm}]\nfrom = "base"\ntarget = "b.py:f"\nchange = "code"' for arm in arms]
+        lines += [f'[arms.{arm}]\nfrom = "base"\nchange = "none"\nnegative_control = true' for arm in controls]
+        lines.append(f'[source]\nuri = "d.csv"\nid = "id"\nexpected = "label"\nslices = ["tenant"]\n{source}')
+        lines.append(f"[metric]\n{metric}\n[rule]\n{rule}\n[run]\n{run}\n")
+        path = tmp_path / "spec.toml"
+        path.write_text("\n".join(lines), "utf-8")
+        return load_spec(path)
+
+    return make
+
+
+@pytest.fixture
+def make_evidence():
+    """`Evidence` from arm -> n or n x T scores; what is not given is free, instant and in one slice."""
+
+    def make(scores, *, slices=None, cluster=None, weights=None, modes=None, failed=None, cost=None, latency=None):
+        arrays = {a: np.asarray(y, float).reshape(len(y), -1) for a, y in scores.items()}
+        n = len(next(iter(arrays.values())))
+        flags = {
+            a: {m: np.asarray(x, float).reshape(n, -1) for m, x in (modes or {}).get(a, {}).items()}
+            for a in arrays
+        }
+        prices = {a: np.zeros(n) for a in arrays} | (cost or {})
+        times = {a: np.full(n, 10.0) for a in arrays} | (latency or {})
+        return Evidence(
+            ids=tuple(f"r{i:04d}" for i in range(n)),
+            scores=arrays,
+            failed=dict.fromkeys(arrays, 0) | (failed or {}),
+            slices={"tenant=acme": np.ones(n, bool)} if slices is None else slices,
+            cluster=None if cluster is None else np.asarray(cluster),
+            weights=None if weights is None else np.asarray(weights, float),
+            modes=flags,
+            cost=prices,
+            latency=times,
+            secondary={a: {} for a in arrays},
+        )
 
     return make

@@ -130,7 +130,7 @@ def code_closure(folder: Path, target: str, pythonpath: list[str]) -> tuple[dict
         relative, path = waiting.pop()
         if relative in found:
             continue
-        if path.parent == start.parent and path.stem in sys.stdlib_module_names:
+        if _module(path, start.parent) in sys.stdlib_module_names:
             raise ArmError(f"{relative} has the name of a standard module", fix="rename it")
         found[relative] = path
         waiting += _imports(path, relative, roots)
@@ -139,6 +139,11 @@ def code_closure(folder: Path, target: str, pythonpath: list[str]) -> tuple[dict
             f"{file} does not define {symbol!r}", fix=f"define it, or correct the target {target!r}"
         )
     return dict(sorted(found.items())), symbol
+
+
+def _module(path: Path, folder: Path) -> str:
+    """The top-level module or package of `folder` that a file belongs to, or "" for a file elsewhere."""
+    return path.relative_to(folder).with_suffix("").parts[0] if path.is_relative_to(folder) else ""
 
 
 def _parse_code(path: Path) -> ast.Module:
@@ -198,12 +203,13 @@ def _normal_code(sources: dict[str, bytes], target: str, symbol: str) -> str:
     home = str(Path(target))
     definitions: dict[str, ast.AST] = {}
     statements: list[str] = []
+    used, waiting = [], [symbol]
     for node in ast.parse(sources[home]).body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             definitions[node.name] = node
         else:
             statements.append(ast.dump(node))
-    used, waiting = [], [symbol]
+            waiting += [n.id for n in ast.walk(node) if isinstance(n, ast.Name)]
     while waiting:
         node_ = definitions.pop(waiting.pop(), None)
         if node_ is None:

@@ -59,8 +59,13 @@ def check(root: Path, hashes: Mapping[str, str]) -> None:
     """Compare a snapshot with its recorded hashes.
 
     Raises:
-        RecordError: Naming the first file that differs.
+        RecordError: Naming the first file that differs, or that was added: code would import it.
     """
+    for path in sorted(root.rglob("*")):
+        relative = path.relative_to(root).as_posix()
+        ignored = path.name.startswith(".") or "__pycache__" in path.parts
+        if path.is_file() and relative not in hashes and not ignored:
+            raise RecordError(f"{root.name}/{relative} was not locked", fix=f"remove {path}")
     for relative, expected in hashes.items():
         path = root / relative
         if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != expected:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from itera_nb.scoring.evidence import Evidence
+from itera_nb.scoring.evidence import Evidence, Floats
 from itera_nb.stats.missing import intention_to_treat
 
 WIN, LOSS, FLAKY, BOTH_PASS, BOTH_FAIL = "win", "loss", "flaky", "both pass", "both fail"
@@ -20,15 +21,18 @@ def row_differences(evidence: Evidence, arm: str, baseline: str, fail_below: flo
     one, two = evidence.scores[arm], evidence.scores[baseline]
     high, low = intention_to_treat(one), intention_to_treat(two)
     d = high - low
-    varies = (np.nanmax(one, axis=1) > np.nanmin(one, axis=1)) | (
-        np.nanmax(two, axis=1) > np.nanmin(two, axis=1)
-    )
+    varies = _varies(one) | _varies(two)
     kind = np.select(
         [d >= 0.5, d <= -0.5, varies, (high >= fail_below) & (low >= fail_below)],
         [WIN, LOSS, FLAKY, BOTH_PASS],
         BOTH_FAIL,
     )
     return pd.DataFrame({"id": evidence.ids, "base": low, "arm": high, "d": d, "kind": kind})
+
+
+def _varies(scores: Floats) -> NDArray[np.bool_]:
+    """Rows with two trials that differ; a missing score differs from none."""
+    return np.nan_to_num(scores, nan=-np.inf).max(axis=1) > np.nan_to_num(scores, nan=np.inf).min(axis=1)
 
 
 def counts(differences: pd.DataFrame) -> dict[str, int]:

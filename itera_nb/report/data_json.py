@@ -144,6 +144,7 @@ def _arm(spec: Spec, state: State, name: str, figures: dict[str, Any]) -> dict[s
         "change": arm.change,
         "ref": arm.ref,
         "where": arm.target or arm.prompt,
+        "secondary": figures["secondary"],
         "cost_per_1k_usd": figures["cost_per_1k_usd"],
         "latency_p50_ms": figures["latency_p50_ms"],
         "latency_p95_ms": figures["latency_p95_ms"],

@@ -228,12 +228,12 @@ def scores(spec: Spec, part: str, scored: Scored) -> View:
         bad = {k: v for k, v in x["statuses"].items() if k != "ok"}
         failed = ", ".join(f"{v} {k}" for k, v in bad.items()) or "0"
         mark = " (baseline)" if arm == spec.baseline else ""
-        rows.append(
-            [arm + mark, percent(x["mean"]), f"± {size(x['sd'])}", len(x["trials"]), failed, x["unscored"]]
-        )
+        figures = [percent(x["mean"]), f"± {size(x['sd'])}", len(x["trials"]), failed, x["unscored"]]
+        rows.append([arm + mark, *figures, *(f"{x['secondary'][m]:.3f}" for m in spec.metric.secondary)])
     note = "free to read" if part == "train" else "dev: not evidence"
     notes = [f"{scored.record.body['n']:,} {part} rows ({note}); record {scored.record.seq}"]
-    return table(["arm", "mean", "over trials", "trials", "failed calls", "no score"], rows, notes=notes)
+    headers = ["arm", "mean", "over trials", "trials", "failed calls", "no score", *spec.metric.secondary]
+    return table(headers, rows, notes=notes)
 
 
 def noise(spec: Spec, evidence: Evidence) -> View:

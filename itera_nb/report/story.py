@@ -9,6 +9,7 @@ from typing import Any
 from itera_nb.report.reading import Arm, Node, Results, read
 from itera_nb.report.wording import (
     NBSP,
+    clean,
     count,
     interval,
     join,
@@ -318,12 +319,21 @@ def _arm_line(root: Node, results: Results, node: Node, records: list[Node]) -> 
         p95=""
         if arm.p95 is None
         else milliseconds(arm.p95) + (", amortised" if node.flag("amortised") else ""),
-        score=results.score(arm.score),
+        score=_scores(results, arm, node),
         weighted=results.score(weighted.number(arm.id)) if weighted and weighted.has(arm.id) else "",
         effect="" if arm.effect is None else f"{points(arm.effect.estimate)} {_of(arm)}",
         outcome="baseline" if arm.baseline else record.text("outcome") if record else "control",
         reading=_reading(results, record) if record else _control(arm) if arm.control else "",
     )
+
+
+def _scores(results: Results, arm: Arm, node: Node) -> str:
+    """The primary score, and the secondary ones beside it."""
+    shown = [results.score(arm.score)]
+    if node.has("secondary"):
+        found = node.node("secondary")
+        shown += [f"{clean(name)} {found.number(name):.3f}" for name in found.keys]
+    return "; ".join(shown)
 
 
 def _of(arm: Arm) -> str:

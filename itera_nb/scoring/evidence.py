@@ -31,6 +31,7 @@ class Evidence:
         modes: Arm -> failure mode -> n x T indicators.
         cost: Arm -> n row means in USD, or None when any call's cost is unknown.
         latency: Arm -> n row means in milliseconds.
+        secondary: Arm -> secondary metric -> its mean (fraction), by intention to treat.
     """
 
     ids: tuple[str, ...]
@@ -42,6 +43,7 @@ class Evidence:
     modes: dict[str, dict[str, Floats]]
     cost: dict[str, Floats | None]
     latency: dict[str, Floats]
+    secondary: dict[str, dict[str, float]]
 
     @property
     def graded(self) -> bool:
@@ -79,6 +81,7 @@ def collect(results: pd.DataFrame, rows: pd.DataFrame, spec: Spec, modes: Mappin
         ValueError: If a row of `rows` is absent from an arm: a row never leaves the denominator.
     """
     from itera_nb.metrics.severity import severity_weights
+    from itera_nb.scoring.results import secondary_column
 
     ids = rows[spec.source.id].astype(str).tolist()
     scores: dict[str, Floats] = {}
@@ -86,6 +89,7 @@ def collect(results: pd.DataFrame, rows: pd.DataFrame, spec: Spec, modes: Mappin
     flags: dict[str, dict[str, Floats]] = {}
     cost: dict[str, Floats | None] = {}
     latency: dict[str, Floats] = {}
+    secondary: dict[str, dict[str, float]] = {}
     for arm, part in results.groupby("arm", sort=False):
         name = str(arm)
         wide = part.pivot_table(index="id", columns="trial", values="score", dropna=False, aggfunc="first")
@@ -98,13 +102,24 @@ def collect(results: pd.DataFrame, rows: pd.DataFrame, spec: Spec, modes: Mappin
         known = bool(part["cost_usd"].notna().all())
         cost[name] = by_row["cost_usd"].mean().loc[ids].to_numpy(dtype=np.float64) if known else None
         latency[name] = by_row["latency_ms"].mean().loc[ids].to_numpy(dtype=np.float64)
+        columns = {m: secondary_column(m) for m in spec.metric.secondary}
+        secondary[name] = {m: float(part[c].fillna(0.0).mean()) for m, c in columns.items()}
     source = spec.source
     cluster = rows[source.cluster].to_numpy() if source.cluster else None
     weights = (
         severity_weights(rows[source.severity].tolist(), source.severity_cap) if source.severity else None
     )
     return Evidence(
-        tuple(ids), scores, failed, slice_masks(rows, source.slices), cluster, weights, flags, cost, latency
+        tuple(ids),
+        scores,
+        failed,
+        slice_masks(rows, source.slices),
+        cluster,
+        weights,
+        flags,
+        cost,
+        latency,
+        secondary,
     )
 
 

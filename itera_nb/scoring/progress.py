@@ -29,9 +29,7 @@ def progress_bar(label: str, total: int) -> Iterator[Callable[[Attempt], None]]:
     pause = 0.5 if sys.stderr.isatty() else 5.0
     spent, failed = 0.0, 0
     name = f"{label:<6}"
-    with tqdm(
-        total=total, desc=name, unit="unit", file=sys.stderr, mininterval=pause, leave=False
-    ) as bar:
+    with tqdm(total=total, desc=name, unit="unit", file=sys.stderr, mininterval=pause, leave=False) as bar:
 
         def step(attempt: Attempt) -> None:
             nonlocal spent, failed

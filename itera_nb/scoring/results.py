@@ -29,7 +29,6 @@ def score_table(
     spec: Spec,
     root: Path,
     *,
-    scorer: str | None = None,
     quiet: bool = False,
 ) -> pd.DataFrame:
     """Score attempts by the registered metric and put them into one table.
@@ -39,28 +38,38 @@ def score_table(
         rows: The rows with all their columns.
         spec: The registered experiment.
         root: Snapshot that holds the scorer's and failure modes' files and `pythonpath/0` ...
-        scorer: Another scorer than the primary one, for secondary metrics.
         quiet: For rows that nobody may read: user functions are silenced, the outputs are left out.
 
     Returns:
-        See `results_table`.
+        See `results_table`; with one more column of scores for each secondary metric (`secondary_column`).
 
     Raises:
         ArmError: A scorer or failure-mode function is unknown or cannot be loaded.
     """
-    scores = score_outputs(
-        attempts,
-        rows,
-        spec.metric,
-        id_column=spec.source.id,
-        expected_column=spec.source.expected,
-        root=root,
-        pythonpath=[root / "pythonpath" / str(i) for i in range(len(spec.run.pythonpath))],
-        scorer=scorer,
-        quiet=quiet,
-        timeout_s=spec.run.timeout_s,
-    )
-    return results_table(attempts, scores, outputs=not quiet)
+
+    def scored(scorer: str | None) -> list[RowScore]:
+        return score_outputs(
+            attempts,
+            rows,
+            spec.metric,
+            id_column=spec.source.id,
+            expected_column=spec.source.expected,
+            root=root,
+            pythonpath=[root / "pythonpath" / str(i) for i in range(len(spec.run.pythonpath))],
+            scorer=scorer,
+            quiet=quiet,
+            timeout_s=spec.run.timeout_s,
+        )
+
+    table = results_table(attempts, scored(None), outputs=not quiet)
+    for name in spec.metric.secondary:
+        table[secondary_column(name)] = [score.score for score in scored(name)]
+    return table
+
+
+def secondary_column(scorer: str) -> str:
+    """The column that holds a secondary metric's scores."""
+    return f"secondary:{scorer}"
 
 
 def results_table(

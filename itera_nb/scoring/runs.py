@@ -55,8 +55,6 @@ def runnable(
         root = take_once(files, experiment.path("runs", "snapshots"))
     sealed = experiment.state.last("sealed")
     inputs = tuple(sealed.body["inputs"]) if sealed else tuple(spec.source.inputs)
-    sealed = experiment.state.last("sealed")
-    inputs = tuple(sealed.body["inputs"]) if sealed else tuple(spec.source.inputs)
     return [_runnable(spec, folder, root, inputs, arms[name], m) for name, m in manifests.items()], root
 
 
@@ -226,10 +224,11 @@ def summarise(results: pd.DataFrame, evidence: Evidence) -> dict[str, Any]:
         arms[arm] = {
             "mean": float(intention_to_treat(scores).mean()),
             "trials": [float(x) for x in per_trial],
-            "deterministic": bool(scores.shape[1] > 1 and np.all(np.nanstd(scores, axis=1) == 0)),
+            "deterministic": bool(scores.shape[1] > 1 and np.all(scores.max(axis=1) == scores.min(axis=1))),
             "sd": float(per_trial.std(ddof=1)) if per_trial.size > 1 else 0.0,
             "statuses": {str(k): int(v) for k, v in part["status"].value_counts().items()},
             "unscored": int(part["score"].isna().sum()),
+            "secondary": evidence.secondary[arm],
             "cost_per_1k_usd": None if cost is None else 1000 * float(cost.mean()),
             "cost_usd": None if cost is None else float(part["cost_usd"].sum()),
             "latency_p50_ms": _quantile(part["latency_ms"], 0.5),

@@ -57,8 +57,11 @@ def mode_record(result: modes.ModeResult, weight: float, trials: int) -> ModeRec
 
 
 def severity_record(spec: Spec, evidence: Evidence, d: Floats, alpha: float) -> SeverityRecord | None:
-    """The severity-weighted effect, or None where no severity is declared."""
+    """The severity-weighted effect, or None where none is declared or it carries no weight."""
     if evidence.weights is None or spec.source.severity is None:
+        return None
+    clusters = d.size if evidence.cluster is None else np.unique(evidence.cluster).size
+    if clusters < 2 or not evidence.weights.any():
         return None
     weighted = severity.weighted_delta(d, evidence.weights, evidence.cluster, alpha=alpha)
     apart = severity.disagreement(d, evidence.weights, evidence.cluster, alpha=alpha)
@@ -138,6 +141,8 @@ def cost_record(evidence: Evidence, arm: str, base: str, rng: np.random.Generato
     one, two = evidence.cost[arm], evidence.cost[base]
     if one is None or two is None:
         return CostRecord(None, None, None, None, "the price of at least one call is unknown")
+    if one.size < 2:
+        return CostRecord(None, None, None, None, "one row: its price is not a mean")
     found = cost_stats.mean_difference(one - two, rng, evidence.cluster)
     relative = None if two.mean() == 0 else float(one.mean() / two.mean() - 1)
     if one.mean() == two.mean() == 0:
@@ -149,7 +154,7 @@ def cost_record(evidence: Evidence, arm: str, base: str, rng: np.random.Generato
 def latency_record(evidence: Evidence, arm: str, base: str, rng: np.random.Generator) -> LatencyRecord:
     """p95 latency against the baseline."""
     one, two = evidence.latency[arm], evidence.latency[base]
-    if np.isnan(one).any() or np.isnan(two).any():
+    if one.size < 2 or np.isnan(one).any() or np.isnan(two).any():
         return LatencyRecord(None, None, None)
     found = cost_stats.quantile_difference(one, two, rng, evidence.cluster)
     return LatencyRecord(found.estimate, found.low, found.high)

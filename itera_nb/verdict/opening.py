@@ -18,7 +18,7 @@ from itera_nb.scoring.attempts import AttemptLog
 from itera_nb.scoring.engine import RowGroup, run
 from itera_nb.scoring.evidence import collect
 from itera_nb.scoring.progress import progress_bar
-from itera_nb.scoring.results import score_table
+from itera_nb.scoring.results import score_table, secondary_column
 from itera_nb.scoring.runs import fit_rows, runnable, trial_seed
 from itera_nb.seal.parquet import AgeLines, commitment, read_sealed
 from itera_nb.source.parts import to_rows
@@ -116,7 +116,8 @@ def _score(experiment: Experiment) -> tuple[pd.DataFrame, pd.DataFrame]:
             progress=step,
         )
     results = score_table(attempts, rows, spec, experiment.path("snapshot"), quiet=True)
-    return results[PUBLISHED], strata_table(experiment, rows)
+    published = [*PUBLISHED, *(secondary_column(m) for m in spec.metric.secondary)]
+    return results[published], strata_table(experiment, rows)
 
 
 def strata_table(experiment: Experiment, rows: list[dict[str, Any]]) -> pd.DataFrame:

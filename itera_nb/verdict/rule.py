@@ -87,7 +87,7 @@ def evaluate(
 def registered_rule(spec: Spec, baseline: float) -> decision.Rule:
     """The rule as numbers; a relative `min_effect` is resolved with the baseline's value (fraction)."""
     return decision.Rule(
-        min_effect=spec.rule.min_effect.absolute(baseline),
+        min_effect=min(spec.rule.min_effect.absolute(baseline), 1.0),
         alpha=decision.look_alpha(spec.rule.extension == "once"),
         proof=spec.rule.proof,
         goal=spec.rule.goal,
@@ -235,12 +235,19 @@ def _with_vetoes(
         limit is not None and (cost.relative is None or cost.relative > limit),
         "inconclusive" if cost.relative is None else "kill",
         "cost_guardrail",
-        "Cost is unknown, so the cost guardrail cannot be checked."
+        "Cost is unknown, or the baseline's is 0, so the cost guardrail cannot be checked."
         if cost.relative is None
         else f"Cost rises by {cost.relative:.0%}, above the registered limit.",
     )
     slowest = spec.rule.max_latency_p95_increase_ms
-    slower = slowest is not None and (latency.delta_p95_ms is None or latency.delta_p95_ms > slowest)
+    unknown = slowest is not None and latency.delta_p95_ms is None
+    standing = standing.unless(
+        unknown,
+        "inconclusive",
+        "latency_guardrail",
+        "A latency is unknown, so its guardrail cannot be checked.",
+    )
+    slower = slowest is not None and latency.delta_p95_ms is not None and latency.delta_p95_ms > slowest
     return standing.unless(
         slower, "kill", "latency_guardrail", "The p95 latency rises above the registered limit."
     )
@@ -327,6 +334,7 @@ def _summary(evidence: Evidence, arm: str) -> dict[str, Any]:
         "trials": [float(np.nan_to_num(scores[:, t]).mean()) for t in range(scores.shape[1])],
         "per_slice": {name: float(rows[mask].mean()) for name, mask in evidence.slices.items()},
         "weighted": weighted,
+        "secondary": evidence.secondary[arm],
         "modes": {m: float(np.nansum(x) / x.shape[1]) for m, x in evidence.modes[arm].items()},
         "cost_per_1k_usd": None if cost is None else 1000 * float(cost.mean()),
         "latency_p50_ms": float(np.median(evidence.latency[arm])),
