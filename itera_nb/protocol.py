@@ -91,6 +91,34 @@ class State:
         return hits[-1] if hits and hits[-1].seq > self.amended_at else None
 
     @property
+    def pass_open(self) -> bool:
+        """A test batch is opened and its verdict not written: the same pass may be finished."""
+        opened, verdict = self.last("test_opened"), self.last("verdict")
+        return opened is not None and (verdict is None or verdict.seq < opened.seq)
+
+    @property
+    def batches(self) -> tuple[Record, ...]:
+        """The sealed test batches, oldest first: the first one, and the registered top-up."""
+        return (*self.all("sealed"), *self.all("extended"))
+
+    @property
+    def decided(self) -> bool:
+        """Every sealed batch has been opened and its verdict written."""
+        return len(self.all("verdict")) == len(self.batches) > 0
+
+    @property
+    def outcome(self) -> str | None:
+        """The banner's outcome of the latest verdict."""
+        verdict = self.last("verdict")
+        return None if verdict is None else str(verdict.body["outcome"])
+
+    @property
+    def extension_registered(self) -> bool:
+        """Whether the locked rule allows one top-up of the test set."""
+        locks = [r for r in self.records if "rule" in r.body.get("values", {})]
+        return bool(locks) and locks[-1].body["values"]["rule"]["extension"] == "once"
+
+    @property
     def ungated(self) -> tuple[Record, ...]:
         """Iterations registered since the last gate: the open sprint."""
         gate = self.last("gate")
@@ -122,12 +150,20 @@ def _once(type_: str, safeguard: str, what: str, why: str, instead: str) -> Need
     return Need(lambda s: not s.has(type_), lambda _: Refusal(safeguard, what, why=why, instead=instead))
 
 
+def _not_extendable(state: State) -> str:
+    if not state.extension_registered:
+        return 'this experiment registered extension = "none".'
+    if len(state.batches) > 1:
+        return "the one registered top-up has been used."
+    return f"the verdict is {state.outcome}; only an inconclusive one can be extended."
+
+
 def _opened_before(state: State) -> Refusal:
     opened, verdict = state.last("test_opened"), state.last("verdict")
     if opened is None:
         raise AssertionError("the table asks this only after an opening")
     when = opened.ts[:16].replace("T", " ")
-    if verdict is None:
+    if verdict is None or state.pass_open:
         what = f"the test set was opened on {when} (record {opened.seq}) and its pass is not finished."
         return Refusal(
             "SG02",
@@ -219,10 +255,8 @@ NOT_LOCKED = _once(
     "whatever changes after the lock was not chosen before the test.",
     "go on to the verdict:   itera verdict",
 )
-NOT_OPENED = Need(
-    lambda s: not s.has("test_opened"),
-    _opened_before,
-)
+NOT_OPENED = Need(lambda s: not s.has("test_opened"), _opened_before)
+BATCH_UNOPENED = Need(lambda s: len(s.all("test_opened")) < max(len(s.batches), 1), _opened_before)
 OPENED = _after(
     "test_opened",
     "SG01",
@@ -230,7 +264,7 @@ OPENED = _after(
     "a verdict needs test scores.",
     "open it, once:          itera verdict",
 )
-UNFINISHED = Need(lambda s: not s.has("verdict"), _opened_before)
+UNFINISHED = Need(lambda s: s.pass_open, _opened_before)
 SPRINT_OPEN = Need(
     lambda s: len(s.ungated) < MAX_ITERATIONS,
     lambda _: Refusal(
@@ -284,6 +318,16 @@ VERDICT = _after(
     "open the test set:      itera verdict",
 )
 
+EXTENDABLE = Need(
+    lambda s: s.decided and s.extension_registered and len(s.batches) == 1 and s.outcome == "inconclusive",
+    lambda s: Refusal(
+        "SG02",
+        _not_extendable(s),
+        why="more rows after a look are honest only where they were registered before it, and once.",
+        instead="new idea, new rows:    itera new NAME",
+    ),
+)
+
 NEEDS: dict[str, tuple[Need, ...]] = {
     "frame_locked": (NOT_OPENED,),
     "sampled": (FRAME,),
@@ -297,10 +341,11 @@ NEEDS: dict[str, tuple[Need, ...]] = {
     "iteration_registered": (DEV_SCORED, NOT_LOCKED, PREVIOUS_SCORED, SPRINT_OPEN, SPRINTS_LEFT),
     "gate": (DEV_SCORED, NOT_LOCKED, SPRINT_RAN, PREVIOUS_SCORED),
     "locked": (DEV_SCORED, NOT_LOCKED, GATED),
-    "test_opened": (LOCKED, NOT_OPENED),
+    "test_opened": (LOCKED, BATCH_UNOPENED),
     "resumed": (OPENED, UNFINISHED),
     "verdict": (OPENED, UNFINISHED),
     "concluded": (VERDICT,),
+    "extended": (VERDICT, EXTENDABLE),
     "amended": (FRAME, NOT_OPENED),
     "accepted": (),
     "revealed": (SEALED,),
@@ -330,7 +375,9 @@ def check(event: str, state: State) -> Refusal | None:
 
 def next_phase(state: State) -> str | None:
     """The first phase that is not finished, or None when the experiment is concluded."""
-    return next((phase for phase, events in PHASES.items() if not state.has(*events)), None)
+    phase = next((phase for phase, events in PHASES.items() if not state.has(*events)), None)
+    reopened = phase is None and (not state.decided or len(state.all("concluded")) < len(state.batches))
+    return "5-verdict" if reopened else phase
 
 
 def seen(state: State) -> str:

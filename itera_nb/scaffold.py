@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -60,6 +61,7 @@ def new(wanted: Wanted) -> Experiment:
         IteraError: If the name is taken or not a name.
         DataError: If the data file or a column is not as said.
         ArmError: If an arm's file is missing.
+        SpecError: If a name or sentence is not one that `experiment.toml` takes.
     """
     if not NAME.fullmatch(wanted.name):
         raise IteraError(
@@ -73,6 +75,14 @@ def new(wanted: Wanted) -> Experiment:
     files = _files(arms)
     text = _toml(wanted, folder, arms, _columns(wanted))
     folder.mkdir(parents=True)
+    try:
+        return _write(folder, text, files)
+    except BaseException:
+        shutil.rmtree(folder)
+        raise
+
+
+def _write(folder: Path, text: str, files: Mapping[str, Path]) -> Experiment:
     (folder / "experiment.toml").write_text(text, "utf-8")
     (folder / ".gitignore").write_text(GITIGNORE, "utf-8")
     (folder / ".gitattributes").write_text(GITATTRIBUTES, "utf-8")

@@ -178,15 +178,30 @@ class Session:
         """Every condition of the opening, ticked."""
         from itera_nb.verdict.preflight import conditions
 
-        return phases.preflight(conditions(self.experiment), concluded=self.experiment.state.has("verdict"))
+        return phases.preflight(conditions(self.experiment), concluded=self.experiment.state.decided)
 
     def verdict(self) -> View:
         """Open the sealed test set, once, and decide; afterwards show the record."""
-        if not self.experiment.state.has("verdict"):
+        if not self.experiment.state.decided:
             from itera_nb.scoring.progress import relay
 
             self.experiment.isolated("itera_nb.verdict", progress=relay)
         return self._section("verdict")
+
+    def extend(self, file: str | Path) -> View:
+        """Seal the registered top-up from a file with new rows, after an inconclusive verdict; once.
+
+        Raises:
+            Refusal: SG02 unless it was registered, and the verdict is inconclusive, and this is the first.
+            DataError: If the file has too few new rows.
+        """
+        from itera_nb.source.phase import extend
+
+        self._unchanged()
+        record = extend(self.experiment, str(Path(file).resolve()))
+        return tables.message(
+            f"{record.body['count']:,} new rows sealed (record {record.seq}); open them, once: exp.verdict()"
+        )
 
     def forest(self) -> View:
         """Effects with intervals, aggregate and slices."""

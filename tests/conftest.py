@@ -142,11 +142,15 @@ slices = ["tenant"]
 def make_spec(tmp_path):
     """The validated `experiment.toml` of arms a baseline `base`, `arms` and `controls`, without other files."""
 
-    def make(rule='extension = "none"', *, arms=("better",), controls=(), source="", metric="", run="trials = 1"):
+    def make(
+        rule='extension = "none"', *, arms=("better",), controls=(), source="", metric="", run="trials = 1"
+    ):
         lines = ['[frame]\nquestion = "Does better win?"\nhypothesis = "It answers more rows."']
         lines.append('[arms.base]\nbaseline = true\nkind = "python"\ntarget = "a.py:f"\nref = "a.py:1"')
         lines += [f'[arms.{arm}]\nfrom = "base"\ntarget = "b.py:f"\nchange = "code"' for arm in arms]
-        lines += [f'[arms.{arm}]\nfrom = "base"\nchange = "none"\nnegative_control = true' for arm in controls]
+        lines += [
+            f'[arms.{arm}]\nfrom = "base"\nchange = "none"\nnegative_control = true' for arm in controls
+        ]
         lines.append(f'[source]\nuri = "d.csv"\nid = "id"\nexpected = "label"\nslices = ["tenant"]\n{source}')
         lines.append(f"[metric]\n{metric}\n[rule]\n{rule}\n[run]\n{run}\n")
         path = tmp_path / "spec.toml"
@@ -160,7 +164,9 @@ def make_spec(tmp_path):
 def make_evidence():
     """`Evidence` from arm -> n or n x T scores; what is not given is free, instant and in one slice."""
 
-    def make(scores, *, slices=None, cluster=None, weights=None, modes=None, failed=None, cost=None, latency=None):
+    def make(
+        scores, *, slices=None, cluster=None, weights=None, modes=None, failed=None, cost=None, latency=None
+    ):
         arrays = {a: np.asarray(y, float).reshape(len(y), -1) for a, y in scores.items()}
         n = len(next(iter(arrays.values())))
         flags = {

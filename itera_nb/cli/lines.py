@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from itera_nb.experiment import Experiment
-from itera_nb.protocol import State
+from itera_nb.protocol import State, check
 from itera_nb.report.wording import interval, milliseconds, percent, points, short_hash, size, usd
 from itera_nb.spec import Spec
 
@@ -111,12 +111,19 @@ def verdict(experiment: Experiment) -> str:
     lines: list[str] = []
     for arm in found["records"]:
         lines += _arm(experiment.spec, found, arm)
+    if check("extended", experiment.state) is None:
+        lines.append(_top_up(experiment))
     done = experiment.state.last("concluded")
     head = short_hash(record.hash)
     written = sorted(done.body["files"]) if done else []
     files = "  ".join([*(f for f in written if "/" not in f), "conclusion.html", "charts/"])
     where = os.path.relpath(experiment.path("conclusion.html"))
     return "\n".join([*lines, f"{files}    record head {head}", f"open {where}"])
+
+
+def _top_up(experiment: Experiment) -> str:
+    rows = experiment.state.batches[0].body["counts"]["test"]
+    return f"  next    {rows:,} new rows as the one registered top-up:  itera extend --from FILE"
 
 
 def _arm(spec: Spec, found: dict[str, Any], arm: dict[str, Any]) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from itera_nb.exceptions import IteraError
+from itera_nb.experiment import Experiment
 
 FOLDER = click.argument("folder", default=".", type=click.Path(path_type=Path))
 OUTCOME_CODES = {"ship": 0, "scope": 10, "kill": 20, "inconclusive": 30}
@@ -80,19 +81,35 @@ def _ask_once(pilot: str, *, yes: bool) -> None:
 def verdict(folder: Path) -> int:
     """Open the sealed test set, once, decide, and write the conclusion."""
     import itera_nb
+
+    return _open(itera_nb.open(folder).experiment)
+
+
+@click.command()
+@FOLDER
+@click.option("--from", "file", required=True, type=click.Path(path_type=Path), help="A file with new rows.")
+def extend(folder: Path, file: Path) -> int:
+    """Seal the one registered top-up after an inconclusive verdict, open it, and decide on all rows."""
+    import itera_nb
+
+    exp = itera_nb.open(folder)
+    state = exp.experiment.state
+    if len(state.batches) == len(state.all("test_opened")):  # else it is sealed and only wants its pass
+        click.echo(exp.extend(file).text)
+    return _open(exp.experiment)
+
+
+def _open(experiment: Experiment) -> int:
     from itera_nb.cli import lines
     from itera_nb.notebooks.runner import VERDICT, execute
     from itera_nb.report.render import render_html
     from itera_nb.verdict.preflight import require_ready
 
-    exp = itera_nb.open(folder)
-    experiment = exp.experiment
     require_ready(experiment)
-    counts = experiment.state.last("sealed")
-    assert counts is not None
-    click.echo(f"opening {counts.body['counts']['test']:,} sealed rows, once.")
-    notebook = execute(experiment, VERDICT)
-    render_html(notebook, experiment.path("conclusion.html"))
+    batch = experiment.state.batches[-1].body
+    rows = batch["counts"]["test"] if "counts" in batch else batch["count"]
+    click.echo(f"opening {rows:,} sealed rows, once.")
+    render_html(execute(experiment, VERDICT), experiment.path("conclusion.html"))
     click.echo(lines.verdict(experiment))
     return _code(experiment.state.last("verdict"))
 

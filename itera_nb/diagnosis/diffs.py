@@ -32,7 +32,9 @@ def row_differences(evidence: Evidence, arm: str, baseline: str, fail_below: flo
 
 def _varies(scores: Floats) -> NDArray[np.bool_]:
     """Rows with two trials that differ; a missing score differs from none."""
-    return np.nan_to_num(scores, nan=-np.inf).max(axis=1) > np.nan_to_num(scores, nan=np.inf).min(axis=1)
+    high, low = (np.nan_to_num(scores, nan=fill) for fill in (-1.0, 2.0))
+    varies: NDArray[np.bool_] = high.max(axis=1) > low.min(axis=1)
+    return varies
 
 
 def counts(differences: pd.DataFrame) -> dict[str, int]:

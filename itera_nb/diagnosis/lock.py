@@ -8,6 +8,7 @@ from typing import Any
 import itera_nb
 from itera_nb.arms.manifest import build
 from itera_nb.arms.snapshot import code_files, files_of, take
+from itera_nb.diagnosis.loop import score_iterations
 from itera_nb.diagnosis.sprint import arm_spec, line_heads
 from itera_nb.experiment import Experiment
 from itera_nb.ledger import Record
@@ -27,6 +28,7 @@ def lock(experiment: Experiment) -> Record:
     if record is not None:
         return record
     experiment.require("locked")
+    score_iterations(experiment)
     spec, state = experiment.spec, experiment.state
     heads = {spec.baseline: spec.baseline} | line_heads(spec, state) | {c: c for c in spec.controls}
     arms = {arm: arm_spec(spec, state, head) for arm, head in heads.items()}

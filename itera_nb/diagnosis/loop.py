@@ -95,13 +95,13 @@ def iterate(experiment: Experiment) -> list[IterationResult]:
     """
     if experiment.state.scored("dev") is None:
         experiment.require("iteration_registered")
-    _score_open(experiment)
     if not experiment.state.has("locked"):
+        score_iterations(experiment)
         for name, file in sprint.queued(experiment):
             if check("iteration_registered", experiment.state) is not None:
                 break
             sprint.register(experiment, name, file, _all_manifests(experiment))
-            _score_open(experiment)
+            score_iterations(experiment)
     return results(experiment)
 
 
@@ -172,8 +172,13 @@ def _judge(
     }
 
 
-def _score_open(experiment: Experiment) -> None:
-    for record in experiment.state.ungated:
+def score_iterations(experiment: Experiment) -> None:
+    """Score every registered iteration that has no current score: a new one, or all after an amendment.
+
+    Raises:
+        IteraError: If the files of one were edited after it was registered.
+    """
+    for record in experiment.state.all("iteration_registered"):
         name = record.body["id"]
         if experiment.state.scored("dev", name):
             continue

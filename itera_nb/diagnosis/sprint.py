@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from itera_nb.arms.manifest import Manifest, build
-from itera_nb.exceptions import ArmError, IteraError, Refusal
+from itera_nb.exceptions import ArmError, DataError, IteraError, Refusal
 from itera_nb.experiment import Experiment
 from itera_nb.ledger import Record
 from itera_nb.protocol import State
+from itera_nb.scoring.runs import part_rows
 from itera_nb.spec import ArmSpec, IterationSpec, Spec, load_iteration
 from itera_nb.stats.paired import Delta
 
@@ -128,10 +129,17 @@ def register(experiment: Experiment, name: str, file: Path, manifests: Mapping[s
 
     Raises:
         Refusal: If the sprint, the hypothesis or the change does not allow it.
+        DataError: If `predicted_rows` fits no dev row.
+        IteraError: If the id is a registered arm's name.
         SpecError: If the file is malformed.
     """
     experiment.require("iteration_registered")
     wanted = load_iteration(file)
+    if name in experiment.spec.arms:
+        raise IteraError(
+            f"{file.name}: {name!r} is the name of a registered arm", fix="give the file another name"
+        )
+    _check_prediction(wanted, file, part_rows(experiment, "dev"))
     arm, manifest, changes = check_iteration(experiment, wanted, manifests)
     kept = experiment.write_bytes(f"iterations/{name}.toml", file.read_bytes())
     body: dict[str, Any] = {
@@ -149,6 +157,18 @@ def register(experiment: Experiment, name: str, file: Path, manifests: Mapping[s
         "file": {"name": f"iterations/{name}.toml", "sha256": kept},
     }
     return experiment.record("iteration_registered", body)
+
+
+def _check_prediction(wanted: IterationSpec, file: Path, rows: list[dict[str, Any]]) -> None:
+    """Refuse a prediction about no dev row: it could never be falsified."""
+    columns = set(rows[0]) if rows else set()
+    if unknown := sorted(wanted.predicted_rows.keys() - columns):
+        raise DataError(
+            f"{file.name}: predicted_rows names no column: {', '.join(unknown)}",
+            fix=f"the columns of dev: {', '.join(sorted(columns))}",
+        )
+    if not any(all(str(row[c]) == v for c, v in wanted.predicted_rows.items()) for row in rows):
+        raise DataError(f"{file.name}: predicted_rows fits no dev row", fix="correct its values")
 
 
 def outcome(predicted: float, measured: Delta) -> str:

@@ -87,7 +87,10 @@ def _sg01(f: Facts) -> Answer:
 
 def _sg02(f: Facts) -> Answer:
     openings, resumes = len(f.state.all("test_opened")), len(f.state.all("resumed"))
-    return _tick(openings == 1, f"{openings} opening, {resumes} resumes of the same pass")
+    batches = len(f.state.batches)
+    top_up = " (one of them the registered top-up)" if batches > 1 else ""
+    text = f"{batches} sealed batch(es){top_up}, {openings} opening(s), {resumes} resumes of the same pass"
+    return _tick(openings == batches, text)
 
 
 def _sg03(f: Facts) -> Answer:
@@ -181,7 +184,7 @@ def _sg16(f: Facts) -> Answer:
 def _sg17(f: Facts) -> Answer:
     failed = sum(r["missing"]["failed_calls"] for r in f.records)
     unscored = sum(r["missing"]["unscored"] for r in f.records)
-    sealed = f.body("sealed").get("counts", {}).get("test")
+    sealed = f.body("sealed").get("counts", {}).get("test", 0) + f.body("extended").get("count", 0)
     whole = bool(f.records) and all(r["n"] == sealed for r in f.records)
     return _tick(whole, f"all {sealed} rows counted; {failed} failed calls, {unscored} without a score")
 

@@ -9,6 +9,8 @@ from itera_nb.experiment import Experiment
 from itera_nb.report.wording import interval, percent, points, size
 from itera_nb.spec import Spec
 
+TOP_UP = " One registered top-up of as many new rows is allowed: `itera extend --from FILE`."
+
 
 @dataclass(frozen=True, slots=True)
 class Banner:
@@ -19,8 +21,8 @@ class Banner:
     do: str
 
 
-def banner(spec: Spec, verdict: dict[str, Any]) -> Banner:
-    """The banner over all arms."""
+def banner(spec: Spec, verdict: dict[str, Any], *, extendable: bool) -> Banner:
+    """The banner over all arms; `extendable`: the one registered top-up is still to be had."""
     records = verdict["records"]
     outcome, base = verdict["outcome"], spec.baseline
     lead = next((r for r in records if r["arm"] == verdict["arm"]), None)
@@ -48,7 +50,7 @@ def banner(spec: Spec, verdict: dict[str, Any]) -> Banner:
     return Banner(
         f"INCONCLUSIVE \u2014 {undecided}: keep `{base}` for now",
         f"{said} {_ruled_out(next(r for r in records if r['outcome'] == 'inconclusive'))}",
-        f"Keep `{base}` for now.{need}",
+        f"Keep `{base}` for now.{need}{TOP_UP if extendable else ''}",
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from itera_nb import __version__
 from itera_nb.diagnosis.loop import results as iteration_results
 from itera_nb.experiment import Experiment
-from itera_nb.protocol import NOTHING_SEEN, State
+from itera_nb.protocol import NOTHING_SEEN, State, check
 from itera_nb.report.audit import self_audit
 from itera_nb.report.banner import banner, limits, rule_sentence, test_next
 from itera_nb.spec import Spec
@@ -26,7 +26,7 @@ def build(experiment: Experiment) -> dict[str, Any]:
     records = verdict["records"]
     arms = {name: verdict["arms"][name] for name in spec.arms if name in verdict["arms"]}
     slices = _slices(state)
-    said = banner(spec, verdict)
+    said = banner(spec, verdict, extendable=check("extended", state) is None)
     passed = [r["arm"] for r in records if r["outcome"] in {"ship", "scope"}]
     weighted = {arm: x["weighted"] for arm, x in arms.items() if x["weighted"] is not None}
     return {
@@ -65,6 +65,7 @@ def build(experiment: Experiment) -> dict[str, Any]:
             "test_next": test_next(verdict),
             "pareto": None,
             "custody": _custody(state),
+            "looks": len(state.all("verdict")),
             "resumes": record.body["resumes"],
             "accepted": [
                 {"safeguard": r.body["safeguard"], "why": r.body["why"]} for r in state.all("accepted")
@@ -157,11 +158,12 @@ def _arm(spec: Spec, state: State, name: str, figures: dict[str, Any]) -> dict[s
 def _slices(state: State) -> list[dict[str, Any]]:
     sealed = state.last("sealed")
     assert sealed is not None
-    found = []
-    for name, parts in sealed.body["slices"].items():
-        column, _, value = name.partition("=")
-        found.append({"id": name, "name": value, "column": column, "n": parts["test"]})
-    return [s for s in found if s["n"]]
+    counts = {name: parts["test"] for name, parts in sealed.body["slices"].items()}
+    for extended in state.all("extended"):
+        for name, n in extended.body["slices"].items():
+            counts[name] = counts.get(name, 0) + n
+    named = [(name, *name.partition("=")[::2], n) for name, n in counts.items() if n]
+    return [{"id": name, "name": value, "column": column, "n": n} for name, column, value, n in named]
 
 
 def _categories(state: State) -> list[dict[str, Any]]:

@@ -185,7 +185,7 @@ def tell(data: Mapping[str, Any]) -> Story:
         sentence=itera.text("sentence"),
         do=itera.text("do"),
         concluded=moment(experiment.text("concluded_at")),
-        figures=_figures(results, experiment, lead),
+        figures=_figures(results, experiment, itera, lead),
         question=results.question,
         rule=rule.text("sentence"),
         locked=moment(experiment.text("locked_at")),
@@ -253,7 +253,7 @@ def _effect(node: Node) -> str:
     return f"{points(node.number('estimate'))} {_interval(node)}" if node.has("estimate") else ""
 
 
-def _figures(results: Results, experiment: Node, lead: Node) -> tuple[KeyFigure, ...]:
+def _figures(results: Results, experiment: Node, itera: Node, lead: Node) -> tuple[KeyFigure, ...]:
     trials = int(lead.number("trials"))
     times = f" \u00d7 {trials} trials" if trials > 1 else ""
     return (
@@ -267,9 +267,14 @@ def _figures(results: Results, experiment: Node, lead: Node) -> tuple[KeyFigure,
         KeyFigure(
             "evidence",
             f"{count(results.n)} rows",
-            f"sealed{times}, opened once, {moment(experiment.text('opened_at'))}",
+            f"sealed{times}, {_looks(itera)}, {moment(experiment.text('opened_at'))}",
         ),
     )
+
+
+def _looks(itera: Node) -> str:
+    """How often sealed rows were opened: once, or once more for the registered top-up."""
+    return "opened once" if (itera.optional("looks") or 1) == 1 else "opened in two registered looks"
 
 
 def _worst_slice(results: Results, lead: Node) -> KeyFigure:

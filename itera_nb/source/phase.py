@@ -71,12 +71,27 @@ def seal(experiment: Experiment) -> Record:
     return record
 
 
-def work(experiment: Experiment, command: str) -> Any:
-    """What the isolated process does: preview, sample or seal. Its answers hold no row text and no row id."""
+def extend(experiment: Experiment, file: str) -> Record:
+    """Seal the registered top-up from `file` (a path), in the isolated process.
+
+    Raises:
+        Refusal: SG02 unless the verdict is inconclusive, the top-up was registered, and it is the first.
+        DataError: If the file has too few new rows.
+    """
+    experiment.require("extended")
+    experiment.isolated("itera_nb.source", "extend", file)
+    return experiment.state.all("extended")[-1]
+
+
+def work(experiment: Experiment, command: str, file: str | None = None) -> Any:
+    """What the isolated process does: preview, sample, seal or extend. No answer holds a row's text or id."""
     from itera_nb.source.relation import open_source
 
     spec = experiment.spec
-    relation = open_source(spec.source, spec.split, experiment.folder)
+    source = spec.source.model_copy(update={"uri": file}) if file else spec.source
+    relation = open_source(source, spec.split, experiment.folder)
+    if command == "extend":
+        return _extend(experiment, relation)
     if command == "preview":
         return asdict(relation.describe())
     if command == "sample":
@@ -140,3 +155,38 @@ def _seal(experiment: Experiment, relation: Any) -> int:
     )
     body = {key: report[key] for key in kept} | {"sealed": sealed, "files": report["sha256"]}
     return experiment.record("sealed", body).seq
+
+
+def _extend(experiment: Experiment, relation: Any) -> int:
+    import pyarrow.parquet as pq
+
+    from itera_nb.seal.parquet import read_sealed
+    from itera_nb.source.extension import seal_extension
+
+    spec, sealed = experiment.spec, experiment.state.last("sealed")
+    assert sealed is not None
+    secret = experiment.secret
+    tuned = [pq.read_table(experiment.path("data", f"{part}.parquet")) for part in ("train", "dev")]
+    first = read_sealed(
+        experiment.path("sealed", "test.parquet"), secret.identity, sha256=sealed.body["sealed"]["sha256"]
+    )
+    report = seal_extension(
+        relation,
+        spec.source,
+        spec.split,
+        secret,
+        experiment.path("sealed", "test-2.parquet"),
+        known=[*tuned, first],
+        tuned=tuned,
+        inputs=sealed.body["inputs"],
+        count=sealed.body["counts"]["test"],
+    ).to_json()
+    seal_keys = ("sha256", "commitment", "salt", "recipients")
+    body = {
+        "count": report["count"],
+        "slices": report["slices"],
+        "left_out": report["known"],
+        "fingerprint": relation.fingerprint(),
+        "sealed": {key: report[key] for key in seal_keys} | {"recipients": list(report["recipients"])},
+    }
+    return experiment.record("extended", body).seq

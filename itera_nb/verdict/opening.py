@@ -51,16 +51,19 @@ class _Sealed:
 def open_and_decide(experiment: Experiment) -> dict[str, Any]:
     """Claim, open, score once, decide, record. A pass that a crash cut off is resumed, never repeated.
 
+    The registered top-up is a second batch: only its rows are scored, and the rule sees both.
+
     Raises:
-        Refusal: If anything that was locked has changed, or the one pass is over.
+        Refusal: If anything that was locked has changed, or every sealed batch has had its one pass.
     """
     require_ready(experiment)
     state = experiment.state
-    if state.has("test_opened"):
+    if state.pass_open:
         claim = experiment.record("resumed", {"count": len(state.all("resumed")) + 1})
     else:
-        claim = experiment.record("test_opened", {"nonce": secrets.token_hex(16)})
-    results, rows = _score(experiment)
+        nonce = secrets.token_hex(16)
+        claim = experiment.record("test_opened", {"nonce": nonce, "batch": len(state.all("test_opened")) + 1})
+    results, rows = _with_earlier(experiment, *_score(experiment))
     verdict = decide(experiment, results, rows)
     body = {
         "outcome": verdict.outcome,
@@ -72,6 +75,25 @@ def open_and_decide(experiment: Experiment) -> dict[str, Any]:
     }
     record = experiment.record("verdict", body)
     return {"claim": claim.seq, "record": record.seq}
+
+
+def _with_earlier(
+    experiment: Experiment, results: pd.DataFrame, rows: pd.DataFrame
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The published scores of the first batch before those of the second."""
+    import pandas as pd
+
+    first = experiment.state.last("verdict")
+    if first is None:
+        return results, rows
+    before = [
+        experiment.read_frame(first.body[part]["file"], sha256=first.body[part]["sha256"])
+        for part in ("results", "rows")
+    ]
+    return (
+        pd.concat([before[0], results], ignore_index=True),
+        pd.concat([before[1], rows], ignore_index=True),
+    )
 
 
 def decide(experiment: Experiment, results: pd.DataFrame, rows: pd.DataFrame) -> Verdict:
@@ -87,19 +109,21 @@ def decide(experiment: Experiment, results: pd.DataFrame, rows: pd.DataFrame) ->
 def _score(experiment: Experiment) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Score every locked arm on every sealed row; returns published results and the rows' strata."""
     spec, locked = experiment.spec, _locked(experiment)
-    sealed = experiment.state.last("sealed")
-    assert sealed is not None
+    batches = experiment.state.batches
+    sealed, suffix = batches[-1], "" if len(batches) == 1 else f"-{len(batches)}"
     arms = locked_arms(experiment, locked)
     trials = {line["arm"]: int(line["trials"]) for line in locked.body["lines"]}
     secret, seal = experiment.secret, sealed.body["sealed"]
-    test = read_sealed(experiment.path("sealed", "test.parquet"), secret.identity, sha256=seal["sha256"])
+    test = read_sealed(
+        experiment.path("sealed", f"test{suffix}.parquet"), secret.identity, sha256=seal["sha256"]
+    )
     if commitment(test, bytes.fromhex(seal["salt"])) != seal["commitment"]:
         raise RecordError("the sealed rows are not those that were committed to", record=sealed.seq)
     rows, genesis = to_rows(test), experiment.genesis
     codec = _Sealed([secret.recipient], secret.identity)
     planned = sum(trials.values()) * len(rows)
     with (
-        AttemptLog(experiment.path("sealed", "attempts.age"), codec) as log,
+        AttemptLog(experiment.path("sealed", f"attempts{suffix}.age"), codec) as log,
         progress_bar("test", planned) as step,
     ):
         attempts = run(

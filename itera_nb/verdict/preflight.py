@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 
 import itera_nb
@@ -12,6 +11,7 @@ from itera_nb.exceptions import RecordError, Refusal
 from itera_nb.experiment import Experiment
 from itera_nb.protocol import check
 from itera_nb.scoring.package import package_hash
+from itera_nb.seal.parquet import file_sha256
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +26,7 @@ class Condition:
 def conditions(experiment: Experiment) -> list[Condition]:
     """Every condition with its state; nothing is read from the sealed file but its hash."""
     state = experiment.state
-    opened = state.has("test_opened") and not state.has("verdict")
-    event = "resumed" if opened else "test_opened"
+    event = "resumed" if state.pass_open else "test_opened"
     refusal = check(event, state)
     found = [
         Condition(
@@ -54,7 +53,7 @@ def require_ready(experiment: Experiment) -> None:
         Refusal: SG02 or SG01 from the protocol, SG04 for edits, SG32 for a changed record.
     """
     state = experiment.state
-    event = "resumed" if state.has("test_opened") and not state.has("verdict") else "test_opened"
+    event = "resumed" if state.pass_open else "test_opened"
     experiment.require(event)
     failed = [c for c in conditions(experiment) if not c.holds]
     if failed:
@@ -70,14 +69,16 @@ def require_ready(experiment: Experiment) -> None:
 
 
 def _sealed(experiment: Experiment) -> Condition:
-    record = experiment.state.last("sealed")
     name = "the sealed file is the one that was sealed"
-    path = experiment.path("sealed", "test.parquet")
-    if record is None or not path.is_file():
-        return Condition(name, False, "it is missing")
-    with path.open("rb") as file:
-        same = hashlib.file_digest(file, "sha256").hexdigest() == record.body["sealed"]["sha256"]
-    return Condition(name, same, "hash matches" if same else "its hash differs from the record")
+    batches = experiment.state.batches
+    for number, record in enumerate(batches, start=1):
+        file = "test.parquet" if number == 1 else f"test-{number}.parquet"
+        path = experiment.path("sealed", file)
+        if not path.is_file():
+            return Condition(name, False, f"{file} is missing")
+        if file_sha256(path) != record.body["sealed"]["sha256"]:
+            return Condition(name, False, f"the hash of {file} differs from the record")
+    return Condition(name, bool(batches), "hash matches" if batches else "nothing is sealed")
 
 
 def _snapshot(experiment: Experiment) -> Condition:

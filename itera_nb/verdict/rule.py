@@ -328,7 +328,8 @@ def _summary(evidence: Evidence, arm: str) -> dict[str, Any]:
     scores = evidence.scores[arm]
     rows = missing.intention_to_treat(scores)
     cost = evidence.cost[arm]
-    weighted = None if evidence.weights is None else float(np.average(rows, weights=evidence.weights))
+    weights = evidence.weights
+    weighted = None if weights is None or not weights.any() else float(np.average(rows, weights=weights))
     return {
         "mean": float(rows.mean()),
         "trials": [float(np.nan_to_num(scores[:, t]).mean()) for t in range(scores.shape[1])],

@@ -96,8 +96,8 @@ def _hashes(record: Record) -> dict[str, str]:
         return {places[part]: sha256 for part, sha256 in body["files"].items()}
     if record.type == "locked":
         return {f"snapshot/{file}": sha256 for file, sha256 in body["files"].items()}
-    if record.type == "iteration_registered":
-        return {}
+    if record.type == "extended":
+        return {"sealed/test-2.parquet": body["sealed"]["sha256"]}
     if record.type == "verdict":
         return {body[part]["file"]: body[part]["sha256"] for part in ("results", "rows")}
     return dict(body["files"]) if record.type == "concluded" else {}

@@ -1,5 +1,6 @@
 """Arms that fail in every way, in real worker processes."""
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -193,12 +194,26 @@ def test_siblings_params_and_sys_path(bench, tmp_path):
         class P:
             def __init__(self, k): self.k = k
             def predict(self, rows): return [features.double(self.k) + prodcode.FEE for _ in rows]
-        def f(row, k=1): return [k, "" in sys.path, sys.path[0].endswith("arms"), sys.pycache_prefix is not None]
+        def f(row, k=1): return [k, "" in sys.path, sys.path[0].endswith("arms")]
     """)
     options = {"pythonpath": [production], "timeout_s": 10}
     assert solve(bench, "P", "a", params={"k": 5}, **options)[0].output == 13
-    assert solve(bench, "f", "a", params={"k": 5}, **options)[0].output == [5, False, True, True]
+    assert solve(bench, "f", "a", params={"k": 5}, **options)[0].output == [5, False, True]
     assert not list(bench.root.rglob("__pycache__"))
+
+
+def test_planted_bytecode_is_not_run(bench):
+    sibling = bench.write("V = 1\n", "arms/features.py")
+    arm = bench.write("import features\ndef f(row): return [features.V, 1]\n")
+    for path in (sibling, arm):
+        stat = path.stat()
+        forged = compile(path.read_text().replace("1", "2"), str(path), "exec")
+        planted = Path(importlib.util.cache_from_source(path))
+        planted.parent.mkdir(exist_ok=True)
+        planted.write_bytes(
+            importlib._bootstrap_external._code_to_timestamp_pyc(forged, int(stat.st_mtime), stat.st_size)
+        )
+    assert solve(bench, "f", "a", timeout_s=10)[0].output == [1, 1]
 
 
 def test_an_async_function_runs_as_many_at_once_as_allowed(bench):

@@ -1,0 +1,203 @@
+"""Simulated experiments with a known truth, and the output that the benchmarks of the statistics share.
+
+The data model is written out in docs/statistics.md, "How the simulations are made". It is built here from row
+outcomes, apart from `itera_nb.stats.simulate`, so that the two can be compared.
+"""
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy import special
+
+DOCS = Path(__file__).parents[2] / "docs"
+_FLOOR = 1e-12
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """One kind of experiment; `effects` holds the true effect of each of its equally large slices."""
+
+    rows: int
+    discordance: float
+    effects: tuple[float, ...] = (0.0,)
+    trials: int = 1
+    cluster_size: int = 1
+    icc: float = 0.2
+
+    @property
+    def slice_of_row(self):
+        """Slice number of every row: contiguous blocks, so that clusters lie within a slice."""
+        return np.arange(self.rows) * len(self.effects) // self.rows
+
+    @property
+    def truth(self):
+        """The true effect over all rows."""
+        return float(np.asarray(self.effects)[self.slice_of_row].mean())
+
+    @property
+    def cluster(self):
+        """Cluster label of every row, or None."""
+        return np.arange(self.rows) // self.cluster_size if self.cluster_size > 1 else None
+
+    @property
+    def unstable(self):
+        """Share of rows on which both arms succeed with a common chance; a third of them differ in a run."""
+        return float(np.interp(self.discordance, [0, 0.05, 0.15, 0.30], [0, 0.05, 0.20, 0.40]))
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """0/1 scores: `base` draws x rows x trials, `arms` draws x arms x rows x trials."""
+
+    base: np.ndarray
+    arms: np.ndarray
+
+    def differences(self, arm=0):
+        """Row-mean differences of one arm, draws x rows; equal means give exactly 0."""
+        trials = self.base.shape[2]
+        assert trials == self.arms.shape[3]
+        return (self.arms[:, arm].sum(2, dtype=np.int16) - self.base.sum(2, dtype=np.int16)) / trials
+
+
+def draw(world, draws, rng, *, arms=1, base_trials=None):
+    """Scores of `draws` experiments; several arms share the baseline and are independent given it.
+
+    With clusters a row takes the outcomes of its cluster's common row with chance sqrt(ICC): the differences
+    of two rows of a cluster then correlate with exactly the ICC.
+    """
+    base_trials = base_trials or world.trials
+    effects = np.asarray(world.effects, dtype=np.float32)[world.slice_of_row]
+    outcomes = _rows(world, effects, draws, rng, arms, base_trials)
+    if world.cluster_size > 1:
+        first = np.arange(0, world.rows, world.cluster_size)
+        common = _rows(world, effects[first], draws, rng, arms, base_trials)
+        shared = rng.random((draws, world.rows), dtype=np.float32) < math.sqrt(world.icc)
+        outcomes = np.where(shared[:, :, None], common[:, world.cluster], outcomes)
+    base, rest = outcomes[:, :, :base_trials], outcomes[:, :, base_trials:]
+    rest = rest.reshape(draws, world.rows, arms, world.trials).transpose(0, 2, 1, 3)
+    return Scores(base, rest)
+
+
+def _rows(world, effects, draws, rng, arms, base_trials):
+    """Independent rows: draws x rows x (baseline trials, then the trials of every arm)."""
+    u = world.unstable
+    stable = np.maximum(world.discordance - u / 3, np.abs(effects))
+    gain, loss, both = (stable + effects) / 2, (stable - effects) / 2, 1 - u - stable
+    right, wrong = loss + 0.7 * both, gain + 0.3 * both  # the baseline's stable outcome
+    shape = (draws, effects.size)
+
+    def random(*more):
+        return rng.random((*shape, *more), dtype=np.float32)
+
+    unstable, fixed, chance = random() < u, random() < right / (right + wrong), random()
+    out = np.empty((*shape, base_trials + arms * world.trials), dtype=bool)
+    out[..., :base_trials] = fixed[..., None]
+    for a in range(arms):
+        flips = random() < np.where(fixed, loss / right, gain / wrong)
+        start = base_trials + a * world.trials
+        out[..., start : start + world.trials] = (fixed ^ flips)[..., None]
+    where = np.nonzero(unstable)
+    again = rng.random((where[0].size, out.shape[2]), dtype=np.float32)
+    out[where] = again < chance[where][:, None]
+    return out
+
+
+def blocks(draws, rows, trials=1, cells=12_000_000):
+    """Sizes of the blocks in which `draws` experiments are simulated with bounded memory."""
+    size = max(cells // (rows * trials * 2), 1)
+    return [min(size, draws - i) for i in range(0, draws, size)]
+
+
+@dataclass(frozen=True, slots=True)
+class Intervals:
+    """Two-sided intervals of many experiments at once."""
+
+    low: np.ndarray
+    high: np.ndarray
+
+    def covers(self, truth):
+        """Whether each interval holds the true effect."""
+        return (self.low <= truth + _FLOOR) & (self.high >= truth - _FLOOR)
+
+
+def recommended(d, world, *, alpha=0.05):
+    """The interval of `itera_nb.stats.paired.paired_delta` for draws x rows differences, written again."""
+    n, nonzero = world.rows, np.count_nonzero(d, axis=1)
+    binary = world.trials == 1
+    s = np.where((nonzero == 0) | binary, 1.0, np.sqrt((d**2).sum(1) / np.maximum(nonzero, 1)))
+    centre = d.sum(1) / (n + 2)
+    sums, sizes = cluster_sums(d, world.cluster_size)
+    residual = sums - sizes * centre[:, None]
+    k = 1.0 if binary and world.cluster_size == 1 else (sizes.size + 2) / (sizes.size + 1)
+    variance = ((residual**2).sum(1) + (s - centre) ** 2 + (s + centre) ** 2) * k / (n + 2) ** 2
+    half = special.stdtrit(n**2 / float(sizes @ sizes) + 1, 1 - alpha / 2) * np.sqrt(variance)
+    return Intervals(np.maximum(centre - half, -1), np.minimum(centre + half, 1))
+
+
+def row_t(d, *, alpha=0.05):
+    """Paired t interval on row means: rows taken as independent."""
+    n = d.shape[1]
+    return around(d.mean(1), special.stdtrit(n - 1, 1 - alpha / 2) * d.std(1, ddof=1) / np.sqrt(n))
+
+
+def cluster_t(d, size, *, alpha=0.05):
+    """Cluster-robust t interval without pseudo-rows, G - 1 degrees of freedom."""
+    mean = d.mean(1)
+    sums, sizes = cluster_sums(d, size)
+    g = sizes.size
+    se = np.sqrt(((sums - sizes * mean[:, None]) ** 2).sum(1) * g / (g - 1)) / d.shape[1]
+    return around(mean, special.stdtrit(g - 1, 1 - alpha / 2) * se)
+
+
+def cluster_sums(d, size):
+    """Sums of the differences of each cluster (draws x clusters) and the clusters' sizes."""
+    first = np.arange(0, d.shape[1], size)
+    sums = d if size == 1 else np.add.reduceat(d, first, axis=1)
+    return sums, np.diff(np.append(first, d.shape[1])).astype(float)
+
+
+def around(centre, half):
+    """Symmetric intervals."""
+    return Intervals(centre - half, centre + half)
+
+
+@dataclass(slots=True)
+class Report:
+    """Prints one JSON line a figure and remembers whether all were within their limits."""
+
+    ok: bool = True
+
+    def figure(self, name, value, unit, limit="", ok=True, **more):
+        """Print one figure; `limit` is text, empty for a figure that is only shown."""
+        self.ok &= bool(ok)
+        value = round(float(value), 5)
+        line = {"name": name, "value": value, "unit": unit, "limit": limit, "ok": bool(ok)}
+        print(json.dumps(line | more), flush=True)
+
+
+def percent(share, digits=1):
+    """A share as it stands in the tables."""
+    return f"{100 * share:.{digits}f}"
+
+
+def table(head, lines):
+    """A Markdown table; the first column is text."""
+    rule = "|" + "|".join("---" if i == 0 else "--:" for i in range(len(head))) + "|"
+    return "\n".join(["| " + " | ".join(head) + " |", rule, *("| " + " | ".join(x) + " |" for x in lines)])
+
+
+def write_section(name, text):
+    """Replace one generated section of docs/calibration.md, or append it where it is missing."""
+    path = DOCS / "calibration.md"
+    old = path.read_text("utf-8") if path.exists() else ""
+    begin, end = f"<!-- {name}: generated -->\n", f"<!-- end of {name} -->\n"
+    new = f"{begin}{text.strip()}\n{end}"
+    if begin in old and end in old:
+        before, rest = old.split(begin, 1)
+        new = before + new + rest.split(end, 1)[1]
+    else:
+        new = old + ("\n" if old else "") + new
+    path.write_text(new, "utf-8")

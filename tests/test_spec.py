@@ -1,0 +1,417 @@
+"""Registered intent: what parses, what it resolves to, and where each mistake is said to stand."""
+
+import textwrap
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from itera_nb.exceptions import SpecError
+from itera_nb.spec import MAX_CANDIDATES, Effect, load_iteration, load_spec, parse_effect
+
+SAMPLES = Path(__file__).parent / "data" / "spec"
+BASE = """\
+[frame]
+question = "Should b replace a?"
+hypothesis = "b answers more rows."
+
+[arms.a]
+baseline = true
+kind = "python"
+target = "arms/a.py:f"
+params = { k = 1, deep = { x = 2 } }
+cost = "free"
+ref = "src/a.py:1"
+
+[arms.b]
+from = "a"
+target = "arms/b.py:f"
+change = "other code"
+
+[source]
+uri = "d.csv"
+id = "id"
+expected = "y"
+"""
+ITERATION = """\
+name = "wider"
+parent = "b"
+what = "one more level"
+hypothesis = "It answers more rows."
+predicted_effect = 0.1
+
+[change]
+target = "arms/c.py:f"
+"""
+LATER = "is understood but not available in this version"
+
+
+@pytest.fixture
+def write(tmp_path):
+    def at(text, name="experiment.toml"):
+        path = tmp_path / name
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return path
+
+    return at
+
+
+@pytest.fixture
+def load(write):
+    return lambda text: load_spec(write(text))
+
+
+@pytest.fixture
+def mistakes(write):
+    """(line, key, message) of every mistake in a text."""
+
+    def of(text, loader=load_spec):
+        with pytest.raises(SpecError) as caught:
+            loader(write(text))
+        return [(m.line, m.key, m.message) for m in caught.value.mistakes]
+
+    return of
+
+
+def line_of(text, part):
+    return next(n for n, line in enumerate(text.splitlines(), 1) if part in line)
+
+
+def swapped(old, new):
+    assert BASE.count(old) == 1
+    return BASE.replace(old, new)
+
+
+# the samples of the documentation ---------------------------------------------------------------------------
+
+
+def test_the_retrieval_sample_is_ready_to_run():
+    spec = load_spec(SAMPLES / "retrieval.toml")
+    assert spec.baseline == "bm25"
+    assert spec.candidates == ("dense", "hybrid")
+    assert spec.arms["hybrid"].cost == "free"
+    assert spec.split.fractions == (0.30, 0.50, 0.20)
+    assert spec.metric.secondary == ["recall@10", "mrr"]
+    assert spec.iterate.budget_usd == 2.0
+    assert spec.trials == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "later"),
+    [
+        ("prompt-judge", {("judge", "[judge]"), ("metric.scorer", 'scorer = "judge"')}),
+        ("model-control", {("run.batch", "batch = true")}),
+        (
+            "recorded",
+            {
+                ("arms.prod.kind", 'kind   = "recorded"'),
+                ("split.preset", 'preset = "none"'),
+                ("claim.seen", "seen = true"),
+            },
+        ),
+    ],
+)
+def test_a_sample_with_a_later_feature_says_so_at_its_line(name, later):
+    path = SAMPLES / f"{name}.toml"
+    text = path.read_text("utf-8")
+    with pytest.raises(SpecError) as caught:
+        load_spec(path)
+    found = {(m.line, m.key, m.message) for m in caught.value.mistakes}
+    assert {(line_of(text, part), key, LATER) for key, part in later} <= found
+    assert {message for _, _, message in found} == {LATER}
+    assert all(f"{name}.toml:{line}: {key}: " in str(caught.value) for line, key, _ in found)
+
+
+def test_without_its_later_feature_the_control_sample_parses(load):
+    text = (SAMPLES / "model-control.toml").read_text("utf-8").replace("batch = true", "batch = false")
+    spec = load(text)
+    assert spec.controls == ("sonnet-again",)
+    assert spec.candidates == ("haiku",)
+    assert spec.rule.goal == "no_worse"
+    assert spec.arms["haiku"].prompt == "arms/triage.md"
+
+
+def test_other_features_of_a_later_version(mistakes):
+    texts = {
+        "arms.b.kind": swapped('target = "arms/b.py:f"', 'kind = "http"\nurl = "http://x"'),
+        "arms.b.tools": swapped('target = "arms/b.py:f"', 'tools = "t.json"'),
+        "arms.b.few_shot": swapped('target = "arms/b.py:f"', 'few_shot = "f.jsonl"'),
+        "source.media": BASE + 'media = ["image"]\n',
+        "iterate.proposer": BASE + '[iterate]\nproposer = "claude"\n',
+    }
+    for key, text in texts.items():
+        assert (key, LATER) in {found[1:] for found in mistakes(text)}, key
+
+
+# what is resolved -------------------------------------------------------------------------------------------
+
+
+def test_the_shortest_file_has_documented_defaults(load):
+    spec = load(BASE)
+    assert spec.rule.min_effect == Effect(value=0.05)
+    assert spec.split.preset == "confirm"
+    assert spec.split.fractions == (0.10, 0.20, 0.70)
+    assert (spec.run.trials, spec.run.timeout_s, spec.source.cap) == (3, 60.0, 3)
+    assert spec.expected_effect == pytest.approx(0.10)
+
+
+def test_an_iterate_section_chooses_the_split_for_tuning(load):
+    assert load(BASE + "[iterate]\n").split.preset == "iterate"
+    assert load(BASE + '[split]\npreset = "confirm"\n[iterate]\n').split.preset == "confirm"
+    assert load(BASE + "[split]\ntrain = 0.2\ndev = 0.2\ntest = 0.6\n").split.fractions == (0.2, 0.2, 0.6)
+
+
+def test_an_arm_takes_what_it_does_not_say_from_its_parent(load):
+    spec = load(BASE + '[arms.c]\nfrom = "b"\nparams = { k = 2 }\nchange = "k"\n')
+    b, c = spec.arms["b"], spec.arms["c"]
+    assert (b.kind, b.cost, b.params) == ("python", "free", {"k": 1, "deep": {"x": 2}})
+    assert b.target == c.target == "arms/b.py:f"
+    assert c.params == {"k": 2}, "a table that is given replaces the parent's"
+
+
+def test_what_says_which_arm_it_is_is_never_inherited(load):
+    extra = '[arms.c]\nfrom = "b"\nchange = "c"\n[arms.again]\nfrom = "a"\nnegative_control = true\nchange = "none"\n'
+    spec = load(BASE.replace('change = "other code"', 'change = "other code"\nbundle = "both"') + extra)
+    assert [n for n, a in spec.arms.items() if a.baseline] == ["a"]
+    assert spec.arms["b"].ref is None
+    assert spec.arms["c"].bundle is None
+    assert spec.controls == ("again",)
+    assert spec.arms["c"].from_ == "b"
+
+
+def test_inheritance_does_not_depend_on_the_order_of_the_file(load):
+    head, tail = BASE.split("[arms.a]")
+    a, b = tail.split("[arms.b]")
+    b, source = b.split("[source]")
+    turned = f"{head}[arms.b]{b}[arms.a]{a}[source]{source}"
+    assert load(turned).arms["b"] == load(BASE).arms["b"]
+
+
+@pytest.mark.parametrize(
+    ("given", "value", "relative"),
+    [("0.05", 0.05, False), ('"5pp"', 0.05, False), ('" 2.5 pp "', 0.025, False), ('"10%"', 0.10, True)],
+)
+def test_effects(load, given, value, relative):
+    effect = load(BASE + f"[rule]\nmin_effect = {given}\n").rule.min_effect
+    assert effect.value == pytest.approx(value)
+    assert effect.relative is relative
+    assert effect.absolute(0.4) == pytest.approx(value * 0.4 if relative else value)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "0",
+        "1",
+        "-0.1",
+        "5",
+        "nan",
+        "true",
+        "[1]",
+        '"5"',
+        '"0pp"',
+        '"500pp"',
+        '"5..5pp"',
+        '".pp"',
+        '"5 points"',
+    ],
+)
+def test_bad_effects_name_their_line(mistakes, given):
+    text = BASE + f"\n[rule]\nmin_effect = {given}\n"
+    assert [(line, key) for line, key, _ in mistakes(text)] == [
+        (line_of(text, "min_effect"), "rule.min_effect")
+    ]
+
+
+@given(st.floats(0.001, 99.9).map(lambda x: round(x, 3)))
+def test_points_and_fractions_say_the_same(points):
+    assert parse_effect(f"{points}pp").value == pytest.approx(parse_effect(points / 100).value)
+
+
+# mistakes ---------------------------------------------------------------------------------------------------
+
+
+def test_an_unknown_key_is_answered_with_the_nearest_one(mistakes):
+    text = BASE + "\n[rule]\nmin_efect = 0.05\n"
+    assert mistakes(text) == [
+        (line_of(text, "min_efect"), "rule.min_efect", 'unknown key; did you mean "min_effect"?')
+    ]
+
+
+def test_an_unknown_section_and_a_key_far_from_all(mistakes):
+    (_, far, known), (line, key, message) = mistakes(BASE + "\n[rules]\nx = 1\n[run]\nqqq = 1\n")
+    assert (line, key) == (line_of(BASE, "expected") + 2, "rules")
+    assert 'did you mean "rule"?' in message
+    assert far == "run.qqq"
+    assert "known keys: batch, budget_usd" in known
+
+
+@pytest.mark.parametrize("arm", ["b", "params", "prompt", "from"])
+def test_the_nearest_key_of_an_arm_whatever_its_name(mistakes, arm):
+    text = BASE + f'\n[arms.{arm if arm != "b" else "c"}]\nfrom = "a"\nchnge = "y"\n'
+    found = {(line, message) for line, _, message in mistakes(text)}
+    assert (line_of(text, "chnge"), 'unknown key; did you mean "change"?') in found
+
+
+@pytest.mark.parametrize(
+    ("text", "at", "key", "words"),
+    [
+        (swapped('uri = "d.csv"\n', ""), "[source]", "source.uri", "required"),
+        (swapped('question = "Should b replace a?"\n', ""), "[frame]", "frame.question", "required"),
+        (swapped('uri = "d.csv"', "uri = 3"), "uri = 3", "source.uri", "valid string (got 3)"),
+        (swapped('"Should b replace a?"', '"Why?"'), "question", "frame.question", "at least 8"),
+        (swapped('from = "a"', 'from = "aa"'), 'from = "aa"', "arms.b.from", 'no arm \'aa\'; did you mean "a"?'),
+        (swapped('from = "a"', 'from = "b"'), 'from = "b"', "arms.b.from", "circle"),
+        (swapped('ref = "src/a.py:1"\n', ""), "[arms.a]", "arms.a.ref", "today's behaviour"),
+        (swapped('change = "other code"\n', ""), "[arms.b]", "arms.b.change", "what differs"),
+        (swapped('target = "arms/a.py:f"\n', ""), "[arms.a]", "arms.a.target", "needs this key"),
+        (swapped("baseline = true\n", ""), "[arms.a]", "arms", "exactly one arm has `baseline = true`, found none"),
+        (swapped('from = "a"', 'baseline = true\nfrom = "a"\nref = "x"'), "[arms.a]", "arms", "found a, b"),
+        (swapped('expected = "y"\n', ""), "[source]", "source.expected", "needs a label column"),
+        (BASE + "severity_cap = 3.0\n", "severity_cap", "source.severity_cap", "needs `severity`"),
+        (BASE + "[split]\ntrain = 0.5\n", "[split]", "split", "add up to 1"),
+        (BASE + "[split]\ntrain = 0.5\ndev = 0.5\ntest = 0.5\n", "[split]", "split", "add up to 1"),
+        (BASE + '[metric]\nsecondary = ["a", "b", "c"]\n', "secondary", "metric.secondary", "at most 2"),
+        (BASE + '[rule]\ngoal = "no_worse"\n', "[rule]", "rule", "needs `margin`"),
+        (BASE + '[rule]\ngoal = "no_worse"\nmargin = 0.0\n', "[rule]", "rule", "needs `margin`"),
+        (BASE + "[rule]\nmax_slice_loss = 2\n", "max_slice_loss", "rule.max_slice_loss", "less than or equal to 1"),
+        (BASE + "[rule]\nmax_slice_loss = nan\n", "max_slice_loss", "rule.max_slice_loss", "finite"),
+        (BASE + "[run]\ntimeout_s = inf\n", "timeout_s", "run.timeout_s", "finite"),
+        (BASE + "[run]\ntrials = 0\n", "trials", "run.trials", "greater than or equal to 1"),
+        (BASE + '[run]\ntrials = "3"\n', "trials", "run.trials", "valid integer"),
+        (BASE + '[metric]\nfailure_modes = { a = "x" }\n', "failure_modes", "metric.failure_modes.a", "valid dictionary"),
+        (BASE + '[models.x]\napi_key = "sk"\n', "api_key", "models.x.api_key", "api_key_env"),
+    ],
+)  # fmt: skip
+def test_a_mistake_stands_at_its_line_and_key(mistakes, text, at, key, words):
+    found = mistakes(text)
+    assert (line_of(text, at), key) in {(line, k) for line, k, _ in found}
+    assert any(k == key and words in message for _, k, message in found), found
+
+
+@pytest.mark.parametrize("name", ["Bad", "a b", "-a", "ä", "a.b", "a" * 65])
+def test_names_of_arms(mistakes, name):
+    text = BASE + f'\n[arms."{name}"]\nfrom = "a"\nchange = "c"\n'
+    assert (line_of(text, f'"{name}"'), f"arms.{name}") in {found[:2] for found in mistakes(text)}
+
+
+def test_four_candidates_are_too_many_and_a_control_is_not_one(load, mistakes):
+    more = [f'[arms.c{i}]\nfrom = "a"\nchange = "c"\n' for i in range(MAX_CANDIDATES)]
+    assert mistakes(BASE + "".join(more))[0][2].endswith("found 4")
+    control = '[arms.again]\nfrom = "a"\nnegative_control = true\nchange = "none"\n'
+    assert len(load(BASE + "".join(more[:-1]) + control).candidates) == MAX_CANDIDATES
+    only = BASE.replace('change = "other code"', 'change = "none"\nnegative_control = true')
+    assert mistakes(only)[0][2].endswith("found 0")
+
+
+def test_a_circle_through_two_arms(mistakes):
+    text = BASE + '[arms.c]\nfrom = "d"\nchange = "x"\n[arms.d]\nfrom = "c"\nchange = "y"\n'
+    assert [key for _, key, _ in mistakes(text)] == ["arms.c.from", "arms.d.from"]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "x = 1\n", "arms = 3\n", "[arms]\n", "[arms]\na = 3\nb = { from = 'a' }\n"]
+)
+def test_files_that_are_hardly_experiments(mistakes, text):
+    assert {"frame", "source"} <= {key for _, key, _ in mistakes(text)}
+
+
+def test_every_mistake_is_reported_at_once(mistakes):
+    text = swapped("baseline = true", "baselin = true") + '[rule]\nmin_effect = "x"\n[run]\ntrials = 0\n'
+    assert {"arms.a.baselin", "rule.min_effect", "run.trials"} <= {key for _, key, _ in mistakes(text)}
+
+
+def test_syntax_errors_have_a_line(mistakes):
+    text = swapped('uri = "d.csv"', 'uri = "d.csv')
+    assert mistakes(text)[0][:2] == (line_of(text, "uri"), "toml")
+    assert mistakes(BASE + 'x = """\nopen')[0][0] == BASE.count("\n") + 2
+    assert mistakes(BASE + "[source]\n")[0][:2] == (BASE.count("\n") + 1, "toml")
+
+
+def test_encodings(load, mistakes):
+    assert load("\ufeff" + BASE) == load(BASE) == load(BASE.replace("\n", "\r\n"))
+    assert mistakes(BASE.encode() + b"# caf\xe9\n") == [(0, "file", f"is not UTF-8 (byte {len(BASE) + 5})")]
+    assert "not UTF-8" in mistakes(BASE.encode("utf-16"))[0][2]
+
+
+def test_a_missing_file(tmp_path):
+    with pytest.raises(SpecError, match=r"experiment\.toml:0: file: not found in"):
+        load_spec(tmp_path / "experiment.toml")
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+@pytest.mark.parametrize("odd", ["", "\u2028", "\x85", "\u2029", "\ufeff"])
+def test_lines_are_counted_as_an_editor_counts_them(write, newline, odd):
+    text = swapped("Should b", f"{odd} Should b").replace("uri =", "urii =")
+    path = write(text.replace("\n", newline))
+    with pytest.raises(SpecError) as caught:
+        load_spec(path)
+    want = text.split("\n").index('urii = "d.csv"') + 1
+    assert (want, "source.urii") in {(m.line, m.key) for m in caught.value.mistakes}
+
+
+TABLES = [
+    "frame",
+    "arms.a",
+    "arms.b",
+    "source",
+    "rule",
+    "run",
+    "metric",
+    "split",
+    "report",
+    "claim",
+    "iterate",
+    "models.x",
+]
+
+
+@given(
+    st.permutations(TABLES),
+    st.sampled_from(TABLES),
+    st.integers(0, 3),
+    st.sampled_from(["1", "true", '"x"', "[1, 2]", "{ a = 1 }", '"""\nlong\n"""']),
+)
+def test_an_unknown_key_anywhere_stands_at_its_line(tmp_path_factory, order, table, blank, value):
+    written = dict.fromkeys(TABLES, "")
+    for part in BASE.split("\n\n"):
+        head, _, body = part.partition("\n")
+        written[head[1:-1]] = body.strip() + "\n"
+    written[table] = "\n" * blank + written[table] + f"zzunknown = {value}\n"
+    text = "".join(f"[{name}]\n{written[name]}" for name in order)
+    path = tmp_path_factory.getbasetemp() / "random.toml"
+    path.write_text(text, "utf-8")
+    with pytest.raises(SpecError) as caught:
+        load_spec(path)
+    # A value of several lines ends where the file can first be read.
+    want = line_of(text, "zzunknown") + value.count("\n")
+    assert (want, f"{table}.zzunknown") in {(m.line, m.key) for m in caught.value.mistakes}
+
+
+# iteration files --------------------------------------------------------------------------------------------
+
+
+def test_an_iteration_file(write):
+    wanted = load_iteration(write(ITERATION))
+    assert (wanted.parent, wanted.change.target, wanted.class_) == ("b", "arms/c.py:f", None)
+    assert wanted.change.model_fields_set == {"target"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key"),
+    [
+        ('hypothesis = "It answers more rows."\n', "", "hypothesis"),
+        ("predicted_effect = 0.1", "predicted_effect = 10", "predicted_effect"),
+        ('name = "wider"', 'name = "Wider!"', "name"),
+        ('parent = "b"', 'parent = "b"\nclass = "good"', "class"),
+        ('target = "arms/c.py:f"', 'targett = "arms/c.py:f"', "change.targett"),
+    ],
+)
+def test_mistakes_in_an_iteration_file(mistakes, old, new, key):
+    text = ITERATION.replace(old, new)
+    found = mistakes(text, load_iteration)
+    assert key in {k for _, k, _ in found}
+    if new:
+        last = textwrap.dedent(new).split("\n")[-1]
+        assert line_of(text, last) in {line for line, _, _ in found}
