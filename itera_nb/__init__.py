@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-__all__ = ["Output", "Refusal", "Score", "__version__", "load_ipython_extension", "new", "open"]
+__all__ = ["Output", "Refusal", "Score", "__version__", "compare", "load_ipython_extension", "new", "open"]
 
 if TYPE_CHECKING:
     from itera_nb.arms.output import Output
     from itera_nb.exceptions import Refusal
     from itera_nb.kernel.guard import load_ipython_extension
     from itera_nb.metrics.score import Score
+    from itera_nb.retrospective import compare
     from itera_nb.scaffold import new
     from itera_nb.session import open  # noqa: A004
 
@@ -20,6 +21,7 @@ _HOMES = {
     "Output": "itera_nb.arms.output",
     "Refusal": "itera_nb.exceptions",
     "Score": "itera_nb.metrics.score",
+    "compare": "itera_nb.retrospective",
     "load_ipython_extension": "itera_nb.kernel.guard",
     "new": "itera_nb.scaffold",
     "open": "itera_nb.session",

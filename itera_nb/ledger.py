@@ -107,6 +107,7 @@ class Ledger:
         line = canonical({"seq": seq, "prev": prev, "type": type_, "ts": ts, "body": body})
         if len(line) > MAX_LINE:
             raise RecordError(f"a {type_} record of {len(line)} bytes is larger than {MAX_LINE}")
+        record = _written(line, seq)
         is_new = not self.path.exists()
         with self.path.open("ab", buffering=0) as file:
             before = file.seek(0, os.SEEK_END)
@@ -120,7 +121,7 @@ class Ledger:
                 raise
         if is_new:
             sync_folder(self.path.parent)
-        return _parse(line, seq)
+        return record
 
     def _repair(self) -> None:
         """Move a half-written last line aside, so that the next append does not make it unreadable."""
@@ -164,6 +165,14 @@ def _read(data: bytes) -> Iterator[Record]:
         yield record
 
 
+def _written(line: bytes, seq: int) -> Record:
+    """The record as it will be read: a float of 2**53 or more is written as an integer that is not."""
+    try:
+        return _parse(line, seq)
+    except RecordError:
+        raise RecordError("cannot be recorded: it would not be read back as it was") from None
+
+
 def _parse(line: bytes, seq: int) -> Record:
     if len(line) > MAX_LINE:
         raise RecordError(f"record {seq} is larger than {MAX_LINE} bytes", record=seq)
@@ -175,7 +184,11 @@ def _parse(line: bytes, seq: int) -> Record:
     well_formed = isinstance(value, dict) and set(value) == set(fields)
     if not well_formed or not all(isinstance(value[k], t) for k, t in fields.items()) or value["seq"] != seq:
         raise RecordError(f"record {seq} is not a ledger record: the ledger was edited", record=seq)
-    if canonical(value) != line:
+    try:
+        same = canonical(value) == line
+    except RecordError:
+        same = False
+    if not same:
         raise RecordError(f"record {seq} is not in canonical form: the ledger was edited", record=seq)
     return Record(**value, hash=hashlib.sha256(line).hexdigest())
 

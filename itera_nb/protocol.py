@@ -255,6 +255,34 @@ NOT_LOCKED = _once(
     "whatever changes after the lock was not chosen before the test.",
     "go on to the verdict:   itera verdict",
 )
+FRAME_OPEN = _once(
+    "frame_locked",
+    "SG04",
+    "the frame is locked.",
+    "what moves after it was locked can follow the results.",
+    'record it for good:     itera amend --why "\N{HORIZONTAL ELLIPSIS}"',
+)
+METRIC_OPEN = _once(
+    "metric_locked",
+    "SG04",
+    "the metric is locked.",
+    "what moves after it was locked can follow the results.",
+    'record it for good:     itera amend --why "\N{HORIZONTAL ELLIPSIS}"',
+)
+NOT_SAMPLED = _once(
+    "sampled",
+    "SG07",
+    "the rows are sampled.",
+    "a second sample could be chosen for what it shows.",
+    "new rows:               itera new NAME",
+)
+NOT_SEALED = _once(
+    "sealed",
+    "SG02",
+    "the test set is sealed.",
+    "a second seal would be a second test set.",
+    "new rows:               itera new NAME",
+)
 NOT_OPENED = Need(lambda s: not s.has("test_opened"), _opened_before)
 BATCH_UNOPENED = Need(lambda s: len(s.all("test_opened")) < max(len(s.batches), 1), _opened_before)
 OPENED = _after(
@@ -329,13 +357,13 @@ EXTENDABLE = Need(
 )
 
 NEEDS: dict[str, tuple[Need, ...]] = {
-    "frame_locked": (NOT_OPENED,),
-    "sampled": (FRAME,),
+    "frame_locked": (NOT_OPENED, FRAME_OPEN),
+    "sampled": (FRAME, NOT_SAMPLED),
     "audit_passed": (SAMPLED,),
     "audit_accepted": (SAMPLED,),
-    "sealed": (SAMPLED,),
+    "sealed": (SAMPLED, NOT_SEALED),
     "baseline_measured": (SEALED,),
-    "metric_locked": (BASELINE,),
+    "metric_locked": (BASELINE, METRIC_OPEN),
     "pilot_passed": (METRIC,),
     "scored": (PILOT, AUDIT, NOT_LOCKED),
     "iteration_registered": (DEV_SCORED, NOT_LOCKED, PREVIOUS_SCORED, SPRINT_OPEN, SPRINTS_LEFT),

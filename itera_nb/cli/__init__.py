@@ -13,6 +13,7 @@ import click
 from itera_nb.exceptions import IteraError
 
 COMMANDS = {
+    "compare": "itera_nb.cli.compare",
     "new": "itera_nb.cli.new",
     "plan": "itera_nb.cli.run",
     "run": "itera_nb.cli.run",
@@ -26,6 +27,7 @@ COMMANDS = {
     "demo": "itera_nb.cli.demo",
 }
 SUMMARIES = {
+    "compare": "Results that exist already: ten seconds, no folder, never ship.",
     "new": "Make an experiment folder from a data file and two arms.",
     "plan": "Odds of each outcome before a cent is spent.",
     "run": "Phases 0-4 headless: lock, sample, seal, score, diagnose.",
@@ -65,7 +67,7 @@ class _Lazy(click.Group):
 def itera(ctx: click.Context) -> None:
     """Should we ship this prompt, model or retriever, and can we defend it?
 
-    Exit codes: 0 ship, 10 scope, 20 kill, 30 inconclusive, 2 bad input, 3 refused, 4 record broken.
+    Exit codes: 0 ship, 10 scope, 20 kill, 30 inconclusive, 40 retrospective, 2 bad input, 3 refused, 4 record broken.
     """
     if ctx.invoked_subcommand is None:
         command = _Lazy.get_command(itera, ctx, "status")

@@ -29,13 +29,14 @@ def show(folder: Path) -> None:
     import itera_nb
     from itera_nb.cli import lines
     from itera_nb.notebooks.runner import VERDICT, execute
+    from itera_nb.protocol import next_phase
     from itera_nb.report.render import render_html
 
     experiment = itera_nb.open(folder).experiment
-    if not experiment.state.has("verdict"):
+    if not experiment.state.decided:
         raise IteraError("there is no verdict yet", fix="itera status says what comes next")
     page = experiment.path("conclusion.html")
-    if not experiment.state.has("concluded") or not page.is_file():
+    if next_phase(experiment.state) is not None or not page.is_file():
         render_html(execute(experiment, VERDICT), page)
     click.echo(lines.verdict(experiment))
 

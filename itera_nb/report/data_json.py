@@ -63,7 +63,7 @@ def build(experiment: Experiment) -> dict[str, Any]:
             "iterations": _iterations(experiment),
             "limits": limits(experiment),
             "test_next": test_next(verdict),
-            "pareto": None,
+            "pareto": verdict["pareto"],
             "custody": _custody(state),
             "looks": len(state.all("verdict")),
             "resumes": record.body["resumes"],

@@ -90,10 +90,15 @@ def frame_locked(record: Record) -> View:
 
 
 def plan(spec: Spec, made: Plan) -> View:
-    """Odds of each outcome, per split, at each true effect."""
-    headers = ["", "test rows", *(f"truth {points(t)} pp" if t else "truth 0" for t in made.truths)]
-    rows = [_scenario(spec, s, made.truths) for s in made.scenarios]
+    """Odds of each outcome, per split, at each true effect; and against the number of rows."""
+    from itera_nb.report.plan_picture import picture
+
+    headers = ["", "test rows", *(f"truth {points(t)} pp" if t else "truth 0" for t in made.truths), "cost"]
+    rows = [[*_scenario(spec, s, made.truths), _price(made, s)] for s in made.scenarios]
     origin = "measured on dev" if made.measured else "a guess until dev is scored"
+    thumb = "; ".join(
+        f"{size(t.effect)} pp: {t.rows} rows, real power {100 * t.power:.0f} %" for t in made.thumb
+    )
     notes = [
         "each cell in percent; the rest of a cell is inconclusive",
         f"discordance {percent(made.discordance)} ({origin}); {made.rows:,} rows in all",
@@ -102,10 +107,16 @@ def plan(spec: Spec, made: Plan) -> View:
             for name, (rows_, harm) in made.slices.items()
             if rows_
         ),
+        f"the circulating rule of thumb at this split ({thumb})",
     ]
-    if spec.rule.proof == "shown" and spec.expected_effect <= spec.rule.min_effect.value:
-        notes.append("the expected effect is not above min_effect: power cannot exceed 50 %")
-    return table(headers, rows, title="what this many rows can decide", notes=notes)
+    if spec.rule.goal == "better" and spec.expected_effect <= spec.rule.min_effect.value:
+        notes.append("warning: the expected effect is not above min_effect: power cannot exceed 50 %")
+    shown = table(headers, rows, title="what this many rows can decide", notes=notes)
+    return View(html=shown.html + picture(made.curve), text=shown.text)
+
+
+def _price(made: Plan, scenario: Scenario) -> str:
+    return "after the pilot" if made.row_usd is None else usd(made.row_usd * scenario.test_rows)
 
 
 def _scenario(spec: Spec, scenario: Scenario, truths: Sequence[float]) -> list[str]:

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from itera_nb.spec import Spec
-from itera_nb.stats import missing, paired
+from itera_nb.stats import missing, noise, paired
 from itera_nb.stats.paired import Delta
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -49,6 +49,12 @@ class Evidence:
     def graded(self) -> bool:
         """Whether any score lies strictly between 0 and 1."""
         return any(bool(np.any((y > 0) & (y < 1))) for y in self.scores.values())
+
+    def drift(self, arm: str) -> noise.TrialDrift | None:
+        """Whether one arm's trials are exchangeable; None with fewer than two trials or complete rows."""
+        scores = self.scores[arm]
+        complete = scores[~np.isnan(scores).any(axis=1)]
+        return noise.trial_drift(complete) if min(complete.shape) > 1 else None
 
     def binary(self, arm: str, baseline: str) -> bool:
         """Whether the row differences are -1, 0 or 1: one trial of a 0/1 score on both sides."""
@@ -140,9 +146,10 @@ class Comparison:
 
 
 def compare(evidence: Evidence, arm: str, baseline: str, alpha: float) -> Comparison:
-    """The paired effect of one arm, by intention to treat."""
+    """The paired effect of one arm, by intention to treat; widened where trials moved all rows together."""
     one, two = (missing.intention_to_treat(evidence.scores[name]) for name in (arm, baseline))
     d = one - two
     binary = evidence.binary(arm, baseline)
     delta = paired.paired_delta(d, evidence.cluster, alpha=alpha, graded=evidence.graded, binary=binary)
-    return Comparison(arm, d, delta, binary)
+    drift = sum(x.added_variance for x in (evidence.drift(arm), evidence.drift(baseline)) if x)
+    return Comparison(arm, d, delta.widened(drift) if drift else delta, binary)

@@ -9,11 +9,14 @@ import numpy as np
 from itera_nb.experiment import Experiment
 from itera_nb.spec import FRACTIONS, Spec
 from itera_nb.stats.decision import Rule, look_alpha
+from itera_nb.stats.power import ThumbRule, rule_of_thumb
 from itera_nb.stats.simulate import Design, OutcomeOdds, outcome_odds, with_extension
 from itera_nb.stats.slices import detectable_harm
 
 GUESSED_DISCORDANCE = 0.20
 DRAWS = 2_000
+CURVE_DRAWS = 500
+CURVE_SIZES = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,15 @@ class Scenario:
 
 
 @dataclass(frozen=True, slots=True)
+class Point:
+    """One size on the curve: odds where the arm does nothing, and where it does what is expected."""
+
+    test_rows: int
+    nothing: OutcomeOdds
+    expected: OutcomeOdds
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """Odds of each outcome; effects and shares are fractions.
 
@@ -35,6 +47,9 @@ class Plan:
         discordance: Share of rows on which arm and baseline differ in one run.
         measured: Whether that was measured on dev, or guessed.
         slices: Slice id -> (test rows under the chosen split, loss that would probably be noticed).
+        thumb: The circulating rule of thumb with its real power at the same test share.
+        curve: Odds at no effect and at the expected effect against the number of test rows.
+        row_usd: USD of one row over all arms and trials at the pilot's prices; None before it, or unknown.
     """
 
     rows: int
@@ -43,6 +58,9 @@ class Plan:
     truths: tuple[float, ...]
     scenarios: list[Scenario]
     slices: dict[str, tuple[int, float]]
+    thumb: tuple[ThumbRule, ...]
+    curve: tuple[Point, ...]
+    row_usd: float | None
 
 
 def make_plan(experiment: Experiment) -> Plan:
@@ -68,10 +86,39 @@ def make_plan(experiment: Experiment) -> Plan:
             )
     test = next((s.test_rows for s in scenarios if s.chosen), 0)
     harm = {
-        s: (round(test * share), detectable_harm(discordance, max(test * share, 1)))
-        for s, share in shares.items()
+        name: (round(test * share), detectable_harm(discordance, max(test * share, 1)))
+        for name, share in shares.items()
     }
-    return Plan(rows, discordance, measured, truths, scenarios, harm)
+    share = spec.split.fractions[2]
+    return Plan(
+        rows=rows,
+        discordance=discordance,
+        measured=measured,
+        truths=truths,
+        scenarios=scenarios,
+        slices=harm,
+        thumb=rule_of_thumb(share, discordance),
+        curve=_curve(spec, test, discordance, shares),
+        row_usd=_row_usd(experiment),
+    )
+
+
+def _curve(spec: Spec, test: int, discordance: float, shares: dict[str, float]) -> tuple[Point, ...]:
+    rng = np.random.default_rng(20_260_102)
+    points = []
+    for size in CURVE_SIZES:
+        design = _design(spec, max(round(test * size), 1), discordance, shares, largest=spec.expected_effect)
+        odds = [outcome_odds(design, t, rng, draws=CURVE_DRAWS) for t in (0.0, spec.expected_effect)]
+        points.append(Point(design.rows, *odds))
+    return tuple(points)
+
+
+def _row_usd(experiment: Experiment) -> float | None:
+    pilot = experiment.state.last("pilot_passed")
+    if pilot is None:
+        return None
+    prices = [arm["cost_usd"] for arm in pilot.body["arms"].values()]
+    return None if None in prices else experiment.spec.trials * float(sum(prices))
 
 
 def _scenario(
@@ -85,6 +132,16 @@ def _scenario(
     chosen: bool = False,
     extension: int = 0,
 ) -> Scenario:
+    design = _design(spec, rows, discordance, shares, largest=max(truths))
+    if extension:
+        design = with_extension(design, extension)
+    rng = np.random.default_rng(20_260_101)
+    odds = {truth: outcome_odds(design, truth, rng, draws=DRAWS) for truth in truths}
+    return Scenario(name, chosen, rows + extension, odds)
+
+
+def _design(spec: Spec, rows: int, discordance: float, shares: dict[str, float], *, largest: float) -> Design:
+    """The registered rule on `rows` test rows; the discordance must leave room for the `largest` effect."""
     rule = Rule(
         min_effect=min(spec.rule.min_effect.value, 1.0),
         alpha=look_alpha(spec.rule.extension == "once"),
@@ -92,20 +149,15 @@ def _scenario(
         goal=spec.rule.goal,
         margin=spec.rule.margin or 0.0,
     )
-    design = Design(
+    return Design(
         rows=max(rows, 1),
         rule=rule,
-        discordance=max(discordance, max(truths) + 0.01),
+        discordance=max(discordance, largest + 0.01),
         trials=spec.trials,
         slices=_partition(shares),
         floor=spec.rule.max_slice_loss,
         arms=len(spec.candidates),
     )
-    if extension:
-        design = with_extension(design, extension)
-    rng = np.random.default_rng(20_260_101)
-    odds = {truth: outcome_odds(design, truth, rng, draws=DRAWS) for truth in truths}
-    return Scenario(name, chosen, rows + extension, odds)
 
 
 def _partition(shares: dict[str, float]) -> tuple[float, ...]:

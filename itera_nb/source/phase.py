@@ -20,9 +20,9 @@ def sample(experiment: Experiment) -> Record:
         Refusal: SG07 before the frame is locked, SG12 where a cap asks.
         DataError: If the source does not fit its declaration.
     """
-    experiment.require("sampled")
     record = experiment.state.last("sampled")
     if record is None:
+        experiment.require("sampled")
         experiment.isolated("itera_nb.source", "sample")
         record = experiment.state.last("sampled")
     assert record is not None
@@ -58,9 +58,9 @@ def seal(experiment: Experiment) -> Record:
     Raises:
         Refusal: SG13 where the split asks, or what `sample` refuses.
     """
-    experiment.require("sealed")
     record = experiment.state.last("sealed")
     if record is None:
+        experiment.require("sealed")
         sample(experiment)
         experiment.isolated("itera_nb.source", "seal")
         record = experiment.state.last("sealed")
@@ -102,6 +102,7 @@ def work(experiment: Experiment, command: str, file: str | None = None) -> Any:
 def _sample(experiment: Experiment, relation: Any) -> int:
     from itera_nb.source.seal_split import draw
 
+    experiment.require("sampled")
     spec = experiment.spec
     drawn = draw(relation, spec.source, spec.split, experiment.secret.seed, novelty=spec.frame.novelty)
     report = asdict(drawn.sample.report)
@@ -120,6 +121,7 @@ def _seal(experiment: Experiment, relation: Any) -> int:
     from itera_nb.exceptions import DataError
     from itera_nb.source.seal_split import SealPaths, seal_split
 
+    experiment.require("sealed")
     spec, sampled = experiment.spec, experiment.state.last("sampled")
     assert sampled is not None
     if relation.fingerprint() != sampled.body["fingerprint"]:

@@ -9,7 +9,19 @@ import numpy as np
 from itera_nb.scoring.evidence import Evidence, Floats
 from itera_nb.spec import Spec
 from itera_nb.stats import cost as cost_stats
-from itera_nb.stats import decision, missing, modes, noise, overfit, paired, power, severity, slices, table
+from itera_nb.stats import (
+    decision,
+    missing,
+    modes,
+    noise,
+    overfit,
+    paired,
+    pareto,
+    power,
+    severity,
+    slices,
+    table,
+)
 from itera_nb.stats.paired import Delta
 from itera_nb.verdict.record import (
     AppendixRecord,
@@ -132,8 +144,8 @@ def noise_record(evidence: Evidence, arm: str, base: str, delta: Delta) -> Noise
     if one.shape[1] < 2 or two.shape[1] < 2:
         return NoiseRecord(0.0, 0.0, 0.0, False, None)
     both, alone = noise.rerun_noise(one, two), noise.rerun_noise(two, two)
-    drift = None if both.deterministic or np.isnan(one).any() else noise.trial_drift(one).p
-    return NoiseRecord(alone.se, both.se, both.share(delta), both.deterministic, drift)
+    drift = None if both.deterministic else evidence.drift(arm)
+    return NoiseRecord(alone.se, both.se, both.share(delta), both.deterministic, drift.p if drift else None)
 
 
 def cost_record(evidence: Evidence, arm: str, base: str, rng: np.random.Generator) -> CostRecord:
@@ -143,7 +155,8 @@ def cost_record(evidence: Evidence, arm: str, base: str, rng: np.random.Generato
         return CostRecord(None, None, None, None, "the price of at least one call is unknown")
     if one.size < 2:
         return CostRecord(None, None, None, None, "one row: its price is not a mean")
-    found = cost_stats.mean_difference(one - two, rng, evidence.cluster)
+    # To a picodollar: where every row costs the same amount more, rounding errors are no spread to resample.
+    found = cost_stats.mean_difference(np.round(one - two, 12), rng, evidence.cluster)
     relative = None if two.mean() == 0 else float(one.mean() / two.mean() - 1)
     if one.mean() == two.mean() == 0:
         relative = 0.0
@@ -160,6 +173,22 @@ def latency_record(evidence: Evidence, arm: str, base: str, rng: np.random.Gener
     return LatencyRecord(found.estimate, found.low, found.high)
 
 
+def pareto_shares(evidence: Evidence, rng: np.random.Generator) -> dict[str, dict[str, float]] | None:
+    """Arm -> share of resamples in which it lies on the cost-accuracy frontier, and in which it is dominated.
+
+    None where a price is unknown, or where all arms cost the same and only accuracy is left to compare.
+    """
+    arms = list(evidence.scores)
+    costs = [evidence.cost[arm] for arm in arms]
+    known = [c for c in costs if c is not None]
+    if len(known) < len(costs) or len({float(c.mean()) for c in known}) == 1:
+        return None
+    scores = [missing.intention_to_treat(evidence.scores[arm]) for arm in arms]
+    found = pareto.frontier(np.column_stack(known), np.column_stack(scores), rng, evidence.cluster)
+    shares = zip(arms, found.on_frontier, found.dominated, strict=True)
+    return {arm: {"on_frontier": float(on), "dominated": float(off)} for arm, on, off in shares}
+
+
 def rows_needed(spec: Spec, d: Floats, rule: decision.Rule) -> int | None:
     """Test rows for 80 % power at the registered expected effect and the row variance seen here."""
     expected = spec.expected_effect
@@ -172,11 +201,16 @@ def rows_needed(spec: Spec, d: Floats, rule: decision.Rule) -> int | None:
     return math.ceil(rows)
 
 
-def warnings(evidence: Evidence, base: str, delta: Delta, d: Floats) -> list[str]:
+def warnings(evidence: Evidence, arm: str, base: str, delta: Delta, d: Floats) -> list[str]:
     """Cautions about the data behind the interval, in words."""
     rate = float(missing.intention_to_treat(evidence.scores[base]).mean())
     notes = decision.cautions(delta, baseline_rate=rate, graded=evidence.graded, worst=float(d.min()))
-    return [note.text for note in notes]
+    found = [note.text for note in notes]
+    for name in (arm, base):
+        drift = evidence.drift(name)
+        if drift is not None and not drift.exchangeable:
+            found.append(f"The trials of {name} move all rows together; the interval is widened for it.")
+    return found
 
 
 def appendix(evidence: Evidence, arm: str, base: str, alpha: float) -> AppendixRecord:

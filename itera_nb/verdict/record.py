@@ -186,6 +186,7 @@ class Verdict:
     records: list[ArmRecord]
     controls: list[dict[str, Any]]
     arms: dict[str, dict[str, Any]]
+    pareto: dict[str, dict[str, float]] | None
 
     def as_json(self) -> dict[str, Any]:
         """Plain JSON values; a non-finite number becomes null."""

@@ -81,6 +81,7 @@ def evaluate(
             _control(spec, evidence, arm, alpha, rule) for arm in spec.controls if arm in evidence.scores
         ],
         arms={arm: _summary(evidence, arm) for arm in evidence.scores},
+        pareto=measures.pareto_shares(evidence, rng),
     )
 
 
@@ -188,7 +189,7 @@ def _arm_record(
         n_needed=measures.rows_needed(spec, compared.d, rule),
         power_expected=None,
         literal=LiteralRecord("ship" if literal.passed else "kill", list(literal.reasons)),
-        warnings=measures.warnings(evidence, base, delta, d),
+        warnings=measures.warnings(evidence, arm, base, delta, d),
         appendix=measures.appendix(evidence, arm, base, rule.alpha),
     )
 

@@ -6,11 +6,16 @@ outcomes, apart from `itera_nb.stats.simulate`, so that the two can be compared.
 
 import json
 import math
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from scipy import special
+
+from itera_nb.stats.decision import Rule, decide
+from itera_nb.stats.paired import paired_delta
+from itera_nb.stats.slices import judge_slices, scope, slice_deltas
 
 DOCS = Path(__file__).parents[2] / "docs"
 _FLOOR = 1e-12
@@ -103,6 +108,39 @@ def _rows(world, effects, draws, rng, arms, base_trials):
     again = rng.random((where[0].size, out.shape[2]), dtype=np.float32)
     out[where] = again < chance[where][:, None]
     return out
+
+
+def verdict(d, slice_of_row, rule, *, cluster=None, binary=False, saving=None):
+    """Outcome of one arm by the functions that the verdict uses: aggregate, then slices for a pass."""
+    decision = decide(
+        paired_delta(d, cluster, alpha=rule.alpha, binary=binary), rule, reason_to_ship=saving
+    )
+    if decision.outcome != "pass":
+        return decision.outcome
+    members = {str(s): slice_of_row == s for s in range(int(slice_of_row.max()) + 1)}
+    judged = judge_slices(slice_deltas(d, members, cluster, alpha=rule.alpha, binary=binary))
+    found = scope(d, members, judged, rule, cluster, binary=binary, reason_to_ship=saving)
+    return found.outcome
+
+
+def outcomes(world, draws, rng, rule=None, *, more_rows=0, saving=None):
+    """Share of each outcome over `draws` experiments; `more_rows` is a top-up after an inconclusive look."""
+    rule = rule or Rule()
+    extra = replace(world, rows=more_rows) if more_rows else None
+    found = Counter()
+    for size in blocks(draws, world.rows + more_rows, world.trials):
+        first = draw(world, size, rng).differences()
+        second = draw(extra, size, rng).differences() if extra else None
+        for i, d in enumerate(first):
+            options = {"cluster": world.cluster, "binary": world.trials == 1, "saving": saving}
+            outcome = verdict(d, world.slice_of_row, rule, **options)
+            if extra and outcome == "inconclusive":
+                rows = np.concatenate([world.slice_of_row, extra.slice_of_row])
+                if world.cluster is not None:
+                    options["cluster"] = np.concatenate([world.cluster, extra.cluster + world.rows])
+                outcome = verdict(np.concatenate([d, second[i]]), rows, rule, **options)
+            found[outcome] += 1
+    return {name: found[name] / draws for name in ("ship", "scope", "kill", "inconclusive")}
 
 
 def blocks(draws, rows, trials=1, cells=12_000_000):

@@ -113,6 +113,9 @@ def test_dev_scoring_goes_on_where_it_was_killed(staged, tmp_path, moment):
     at_start = recorded(stage.world, log)
     calls = kill_when(stage, moment, "run", "--yes")
     kept = recorded(stage.world, log)
+    for path in (stage.world.folder / "notebooks").glob("[0-9]*.ipynb"):
+        json.loads(path.read_text("utf-8"))
+    assert stage.world.itera("status").code == 0
     before = stage.calls()
     again = stage.world.itera("run", "--yes")
     assert again.code == 0, again.text
@@ -197,11 +200,3 @@ class Codec:
 
     def decode(self, text):
         return self._lines.decrypt(text)
-
-
-def test_a_killed_phase_leaves_readable_notebooks(staged, tmp_path):
-    stage = staged["piloted"].twin(tmp_path / "world")
-    kill_when(stage, 2, "run", "--yes")
-    for path in (stage.world.folder / "notebooks").glob("[0-9]*.ipynb"):
-        json.loads(path.read_text("utf-8"))
-    assert stage.world.itera("status").code == 0

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 from genai_prices import Usage, calc_price
-from world import new_world, tickets, write_csv
+from world import conclude, go, in_process, new_world, tickets, write_csv
 
 from itera_nb.testing import MessagesServer
 
@@ -36,24 +36,25 @@ def priced(tmp_path_factory):
         f"--baseline v1.md --arm v2.md --model anthropic/{MODEL}"
     )
     with MessagesServer(answer) as server:
-        done = SimpleNamespace()
+        done, calls = SimpleNamespace(), {}
         done.new = world.itera("new", "prompts", *flags.split(), cwd=world.project)
         toml = world.folder / "experiment.toml"
         text = toml.read_text("utf-8").replace("trials = 3", f"trials = {TRIALS}\nbudget_usd = 5.0")
         toml.write_text(
             f'{text}\n[models.anthropic]\napi_key_env = "{KEY_ENV}"\nbase_url = "{server.url}"\n', "utf-8"
         )
-        calls = {}
-        for name, arguments, variables in (
-            ("plan without key", ["plan"], {}),
-            ("run without key", ["run", "--yes"], {}),
-            ("run", ["run", "--yes"], {KEY_ENV: KEY}),
-            ("run again", ["run", "--yes"], {KEY_ENV: KEY}),
-            ("verdict", ["verdict"], {KEY_ENV: KEY}),
-            ("verify", ["verify"], {}),
-        ):
-            setattr(done, name.replace(" ", "_"), world.itera(*arguments, **variables))
-            calls[name] = len(server.requests)
+        done.plan_without_key = world.itera("plan")
+        done.run_without_key = world.itera("run", "--yes")
+        calls["run without key"] = len(server.requests)
+        done.run = world.itera("run", "--yes", **{KEY_ENV: KEY})
+        calls["run"] = len(server.requests)
+        with world.entered() as exp, pytest.MonkeyPatch.context() as patch:
+            patch.setenv(KEY_ENV, KEY)
+            go(exp)
+            calls["run again"] = len(server.requests)
+            done.verdict = conclude(exp)
+            calls["verdict"] = len(server.requests)
+            done.verify = in_process("verify", world.folder)
     return SimpleNamespace(world=world, done=done, calls=calls, server=server)
 
 
@@ -75,7 +76,7 @@ def test_missing_key_stops_before_the_first_call(priced):
 def test_runs_to_a_verdict_without_a_refusal(priced):
     done = priced.done
     assert done.run.code == 0, done.run.text
-    assert done.verdict.code in {0, 10, 20, 30}, done.verdict.text
+    assert done.verdict["outcome"] in {"ship", "inconclusive"}
     assert done.verify.code == 0, done.verify.text
     assert priced.world.records("attempt_refused") == []
 
