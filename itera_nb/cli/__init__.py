@@ -67,7 +67,8 @@ class _Lazy(click.Group):
 def itera(ctx: click.Context) -> None:
     """Should we ship this prompt, model or retriever, and can we defend it?
 
-    Exit codes: 0 ship, 10 scope, 20 kill, 30 inconclusive, 40 retrospective, 2 bad input, 3 refused, 4 record broken.
+    Exit codes: 0 ship, 10 scope, 20 kill, 30 inconclusive, 40 retrospective, 2 bad input, 3 refused,
+    4 record broken.
     """
     if ctx.invoked_subcommand is None:
         command = _Lazy.get_command(itera, ctx, "status")

@@ -11,8 +11,9 @@ from typing import Any
 
 from itera_nb.retrospective.answer import answer, asked
 from itera_nb.retrospective.pairing import pair
-from itera_nb.retrospective.reading import Columns, load
+from itera_nb.retrospective.reading import load
 from itera_nb.retrospective.report import ComparisonReport
+from itera_nb.retrospective.sides import Columns
 from itera_nb.stats.decision import Goal
 
 __all__ = ["ComparisonReport", "compare"]
@@ -43,7 +44,7 @@ def compare(
         id: The column that names a row; found where exactly one fits.
         score: The column of scores: 0/1, true/false, yes/no or graded 0..1; found where exactly one fits.
         trial: The column that names a re-run. Without it repeated ids are re-runs.
-        slices: Columns whose values must not lose more than `max_slice_loss`; commas in a text separate them.
+        slices: Columns whose values must not lose more than `max_slice_loss`; a text is split at its commas.
         cluster: The column whose rows belong together, for example a customer.
         min_effect: The smallest gain worth acting on: 0.05, "5pp", or "10%" of the baseline's score.
         goal: "better", or "no_worse" with a `margin`.
@@ -58,8 +59,8 @@ def compare(
         IteraError: An option does not fit the others.
     """
     question = asked(min_effect, goal, margin, max_slice_loss)
-    names = slices.split(",") if isinstance(slices, str) else slices
-    parts = tuple(s.strip() for s in names if s.strip())
-    wanted = Columns(id or "", score or "", trial, parts, cluster, found=())
+    parts = slices.split(",") if isinstance(slices, str) else slices
+    named = tuple(dict.fromkeys(s.strip() for s in parts if s.strip()))
+    wanted = Columns(id or "", score or "", trial, named, cluster, found=())
     sides, columns = load(baseline, arm, wanted, arm_column, baseline_name, arm_name)
     return answer(pair(sides, columns), columns, question)

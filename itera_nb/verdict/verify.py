@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from itera_nb.arms.lock import LOCKING, toml_hash
+from itera_nb.exceptions import RecordError
 from itera_nb.experiment import Experiment
 from itera_nb.ledger import Record, backward_times
 from itera_nb.protocol import State
@@ -44,9 +45,14 @@ def verify(experiment: Experiment) -> Report:
     """Recompute every hash that the ledger holds, and the verdict from its published scores.
 
     Raises:
-        RecordError: If the ledger itself is broken, naming the record.
+        RecordError: If the ledger itself is broken, naming the record, or is not there.
     """
     state = experiment.state
+    if not state.records:
+        raise RecordError(
+            "there is no record: ledger.jsonl is missing or empty",
+            fix="put the ledger back; a new experiment begins with: itera run",
+        )
     findings = [_chain(state)]
     absent = 0
     if toml := _toml(experiment, state):

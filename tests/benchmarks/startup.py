@@ -42,13 +42,22 @@ expected = "label"
 slices = ["tenant"]
 """
 ARMS = "def one(row):\n    return 'fees'\n\n\ndef two(row):\n    return 'refund'\n"
-IMPORTS = {"0": "pandas", "1": "pandas", "2": "pandas", "3": "pandas, scipy.stats", "4": "pandas, scipy.stats"}
+IMPORTS = {
+    "0": "pandas",
+    "1": "pandas",
+    "2": "pandas",
+    "3": "pandas, scipy.stats",
+    "4": "pandas, scipy.stats",
+}
 
 
 def figure(name: str, value: float, unit: str, limit: float) -> bool:
     """Print one figure; whether it holds."""
     ok = value <= limit
-    print(json.dumps({"name": name, "value": round(value, 3), "unit": unit, "limit": limit, "ok": ok}), flush=True)
+    print(
+        json.dumps({"name": name, "value": round(value, 3), "unit": unit, "limit": limit, "ok": ok}),
+        flush=True,
+    )
     return ok
 
 
@@ -93,14 +102,18 @@ def import_notebooks(scratch: Path) -> float:
         book = nbformat.v4.new_notebook(cells=[cell])
         book.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
         nbformat.write(book, scratch / f"{phase}.ipynb")
-        papermill.execute_notebook(str(scratch / f"{phase}.ipynb"), str(scratch / f"{phase}.ipynb"), progress_bar=False)
+        papermill.execute_notebook(
+            str(scratch / f"{phase}.ipynb"), str(scratch / f"{phase}.ipynb"), progress_bar=False
+        )
     return time.perf_counter() - begun
 
 
 def demo(scratch: Path) -> bool:
     """Wall time and peak memory of the largest process of the demo."""
     begun = time.perf_counter()
-    subprocess.run([str(Path(sys.executable).with_name("itera")), "demo"], cwd=scratch, check=False, capture_output=True)
+    subprocess.run(
+        [str(Path(sys.executable).with_name("itera")), "demo"], cwd=scratch, check=False, capture_output=True
+    )
     wall = time.perf_counter() - begun
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     return figure("demo, wall", wall, "s", 180) & figure("demo, largest process", peak, "MB", 1024)
@@ -124,7 +137,9 @@ def main() -> int:
             for n in range(options.repeats)
         ]
         floor, whole = (statistics.median(x) for x in zip(*pairs, strict=True))
-        print(json.dumps({"name": "six notebooks", "imports only": round(floor, 1), "product": round(whole, 1)}))
+        print(
+            json.dumps({"name": "six notebooks", "imports only": round(floor, 1), "product": round(whole, 1)})
+        )
         ok &= figure("six notebooks above imports", whole - floor, "s", 8.0)
         if options.demo:
             ok &= demo(scratch)

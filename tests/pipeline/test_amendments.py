@@ -1,7 +1,7 @@
 """What was locked does not move: edits are refused by name, amended for good, and printed."""
 
 import pytest
-from world import conclude, go, in_process
+from world import conclude, decide, go, in_process
 
 from itera_nb.exceptions import IteraError, Refusal
 from itera_nb.report.files import conclude as write_conclusion
@@ -58,7 +58,7 @@ def test_toml_edited_after_the_metric_lock(make_experiment, old, new, named):
 def test_arm_edited_after_the_lock(make_experiment, arm):
     exp = make_experiment()
     go(exp, until="pilot")
-    edit(exp, "words[", 'dict(words)["answer"] if False else words[', f"arms/{arm}.py")
+    edit(exp, "right = ", "right = False and ", f"arms/{arm}.py")
     with pytest.raises(Refusal) as refused:
         exp.run("dev")
     assert refused.value.safeguard == "SG04"
@@ -100,10 +100,10 @@ def test_amendment_goes_on_and_is_printed(make_experiment):
     assert exp.experiment.state.scored("dev") is None, "what ran before it does not count"
     go(exp)
     conclude(exp)
-    text = (exp.experiment.folder / "conclusion.md").read_text("utf-8")
+    text = (exp.experiment.folder / "conclusion.md").read_text("utf-8").replace("\\", "")
     assert why in text
-    assert "0.05 -> 0.02" in text.replace("→", "->")
-    assert "dev results seen" in text
+    assert "0.05 -> 0.02" in text
+    assert "Amended after results had been seen" in text
 
 
 def test_amendment_before_anything_ran_says_so(make_experiment):
@@ -143,7 +143,7 @@ def test_source_and_split_cannot_be_amended_after_sealing(make_experiment, old, 
 def test_amendment_after_the_verdict_is_refused(make_experiment):
     exp = make_experiment()
     go(exp)
-    conclude(exp)
+    decide(exp)
     edit(exp, "min_effect = 0.05", "min_effect = 0.01")
     with pytest.raises(Refusal) as refused:
         exp.amend("the result would be nicer")
@@ -155,12 +155,12 @@ def test_amendment_after_the_verdict_is_refused(make_experiment):
 
 def test_the_registered_rule_decides(make_experiment):
     """The same rows and arms: half of all rows cannot be the smallest effect that a gain of 30 points reaches."""
-    exp = make_experiment(rows=150, rule="min_effect = 0.01", preset="confirm")
+    exp = make_experiment(rows=90, rule="min_effect = 0.01", preset="confirm")
     go(exp)
-    low = conclude(exp)
-    exp = make_experiment("strict", rows=150, rule="min_effect = 0.5", preset="confirm")
+    low = decide(exp)
+    exp = make_experiment("strict", rows=90, rule="min_effect = 0.5", preset="confirm")
     go(exp)
-    high = conclude(exp)
+    high = decide(exp)
     assert low["outcome"] == "ship"
     assert high["outcome"] == "kill"
     record = high["verdict"]["records"][0]

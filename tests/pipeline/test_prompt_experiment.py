@@ -60,7 +60,10 @@ def priced(tmp_path_factory):
 
 def attempts(world):
     """The dev log's attempts."""
-    return [json.loads(line) for line in (world.folder / "runs" / "attempts.jsonl").read_text("utf-8").splitlines()]
+    return [
+        json.loads(line)
+        for line in (world.folder / "runs" / "attempts.jsonl").read_text("utf-8").splitlines()
+    ]
 
 
 def test_missing_key_stops_before_the_first_call(priced):
@@ -102,9 +105,9 @@ def test_costs_are_those_of_each_request(priced):
         assert attempt["cost_usd"] == pytest.approx(float(price), rel=1e-9)
         assert attempt["cost_usd"] > 0
     (dev,) = [r["body"] for r in priced.world.records("scored") if r["body"]["rows"] == "dev"]
+    scored = pd.read_parquet(priced.world.folder / "runs" / "dev.parquet").groupby("arm")["cost_usd"].sum()
     for arm, figures in dev["arms"].items():
-        scored = pd.read_parquet(priced.world.folder / "runs" / "dev.parquet").query("arm == @arm")
-        assert figures["cost_usd"] == pytest.approx(scored["cost_usd"].sum())
+        assert figures["cost_usd"] == pytest.approx(scored[arm])
     data = json.loads((priced.world.folder / "data.json").read_text("utf-8"))
     assert all(arm["cost_per_1k_usd"] > 0 for arm in data["arms"])
 

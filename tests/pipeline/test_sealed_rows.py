@@ -52,7 +52,9 @@ def canaries(world):
     with (world.project / "eval.csv").open(encoding="utf-8") as file:
         every = {row["ticket_id"]: row["text"].split()[0] for row in csv.DictReader(file)}
     readable = {
-        row for part in ("train", "dev") for row in pd.read_parquet(world.folder / "data" / f"{part}.parquet")["ticket_id"]
+        row
+        for part in ("train", "dev")
+        for row in pd.read_parquet(world.folder / "data" / f"{part}.parquet")["ticket_id"]
     }
     return {every[row] for row in every.keys() - readable}, {every[row] for row in readable}
 

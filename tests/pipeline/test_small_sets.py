@@ -3,7 +3,7 @@
 import csv
 
 import pytest
-from world import conclude, go, in_process, write_csv
+from world import conclude, decide, go, in_process, write_csv
 
 from itera_nb.exceptions import Refusal
 
@@ -63,7 +63,7 @@ def test_two_slice_columns(make_experiment):
     add_column(exp, "tier", lambda n: "gold" if n % 3 else "free")
     edit(exp, 'slices = ["tenant"]', 'slices = ["tenant", "tier"]')
     go(exp)
-    body = conclude(exp)
+    body = decide(exp)
     assert body["outcome"] == "ship"
     (record,) = body["verdict"]["records"]
     assert {s["id"] for s in record["slices"]} == {"tenant=acme", "tenant=zeta", "tier=gold", "tier=free"}
@@ -81,7 +81,9 @@ def test_a_harmed_slice_is_a_scope(make_experiment):
         right = not zeta
         return words["answer"] if right else ("no" if words["answer"] == "yes" else "yes")
     """
-    exp = make_experiment(rows=300, tenants=("zeta", "acme", "acme", "acme", "acme"), arms={"better": code}, preset="confirm")
+    exp = make_experiment(
+        rows=300, tenants=("zeta", "acme", "acme", "acme", "acme"), arms={"better": code}, preset="confirm"
+    )
     go(exp)
     body = conclude(exp)
     assert body["outcome"] == "scope"
@@ -180,4 +182,4 @@ def test_two_arms_and_a_deterministic_arm_under_auto(make_experiment):
     go(exp)
     (locked,) = exp.experiment.state.all("locked")
     assert {line["arm"]: line["trials"] for line in locked.body["lines"]} == {"base": 1, "better": 1}
-    assert conclude(exp)["outcome"] in {"ship", "inconclusive"}
+    assert decide(exp)["outcome"] in {"ship", "inconclusive"}

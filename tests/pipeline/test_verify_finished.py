@@ -118,6 +118,20 @@ def test_a_shortened_ledger_is_broken(copy, cut):
     assert "history cannot be shortened" in done.err
 
 
+@pytest.mark.parametrize("how", ["deleted", "emptied"])
+def test_a_folder_without_its_ledger_is_not_verified(copy, how):
+    path = copy.folder / "ledger.jsonl"
+    original = path.read_bytes()
+    path.unlink()
+    if how == "emptied":
+        path.touch()
+    done = in_process("verify", copy.folder)
+    path.write_bytes(original)
+    assert done.code == 4
+    assert "there is no record" in done.err
+    assert "verified" not in done.out
+
+
 def test_inserted_duplicated_and_reordered_records_are_named(copy):
     path = copy.folder / "ledger.jsonl"
     original = path.read_bytes()

@@ -2,8 +2,9 @@
 
 import json
 
+import nbformat
 import pytest
-from world import PHASES
+from world import PHASES, go, in_process
 
 from itera_nb.notebooks.runner import execute
 
@@ -38,7 +39,10 @@ def test_commands_print_what_a_person_needs(walked):
 
 def test_conclusion_is_complete(walked):
     folder = walked.world.folder
-    page, text = (folder / "conclusion.html").read_text("utf-8"), (folder / "conclusion.md").read_text("utf-8")
+    page, text = (
+        (folder / "conclusion.html").read_text("utf-8"),
+        (folder / "conclusion.md").read_text("utf-8"),
+    )
     data = json.loads((folder / "data.json").read_text("utf-8"))
     assert "SHIP" in page
     assert text.startswith("# SHIP")
@@ -60,7 +64,17 @@ def test_notebooks_hold_outputs_and_no_error(walked, phase):
     assert not silent, "every cell shows something"
 
 
+def add_cell(world, phase, source):
+    path = world.folder / "notebooks" / f"{phase}.ipynb"
+    notebook = nbformat.read(path, 4)
+    notebook.cells.append(nbformat.v4.new_code_cell(source))
+    nbformat.write(notebook, path)
+
+
 def test_again_spends_nothing_refuses_nothing_and_changes_no_record(finished):
+    """A user's own cells survive in 0-4; 5-verdict is what the conclusion is made of, and is restored."""
+    add_cell(finished, "1-source", "'my own ' + 'cell'")
+    add_cell(finished, "5-verdict", "'not from the ' + 'template'")
     before = finished.files()
     again = finished.itera("run", "--yes")
     assert again.code == 0, again.text
@@ -75,4 +89,40 @@ def test_again_spends_nothing_refuses_nothing_and_changes_no_record(finished):
         outputs = [o for c in finished.notebook(phase)["cells"] for o in c.get("outputs", [])]
         assert outputs
         assert not [o for o in outputs if o["output_type"] == "error"]
-    assert "SHIP" in json.dumps(finished.notebook("5-verdict"))
+    verdict = json.dumps(finished.notebook("5-verdict"))
+    assert "SHIP" in verdict
+    assert "not from the" not in verdict
+    assert "my own cell" in json.dumps(finished.notebook("1-source"))
+
+
+ARMS = {
+    "scope": """
+    def answer(row):
+        words = dict(word.split("=") for word in row["text"].split()[1:])
+        right = int(row["text"].split()[0][6:11]) % 5 != 0
+        return words["answer"] if right else ("no" if words["answer"] == "yes" else "yes")
+    """,
+    "kill": "def answer(row):\n    return 'yes'\n",
+}
+CODES = {"scope": 10, "kill": 20, "inconclusive": 30}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("outcome", CODES)
+def test_exit_codes_of_the_other_outcomes(make_experiment, outcome):
+    if outcome == "inconclusive":
+        exp = make_experiment(rows=40, effect=0.1, discordance=0.3)
+    else:
+        tenants = ("zeta", "acme", "acme", "acme", "acme")
+        accuracy = {"scope": 0.5, "kill": 0.9}[outcome]
+        arms = {"better": ARMS[outcome]}
+        exp = make_experiment(
+            rows=300, tenants=tenants, accuracy=accuracy, effect=0.0, arms=arms, preset="confirm"
+        )
+    go(exp)
+    done = in_process("verdict", exp.experiment.folder)
+    assert done.code == CODES[outcome], done.text
+    assert f"{outcome.upper()} better" in done.out
+    assert in_process("verify", exp.experiment.folder).code == 0
+    page = (exp.experiment.folder / "conclusion.html").read_text("utf-8")
+    assert outcome.upper() in page

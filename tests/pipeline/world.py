@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import io
 import json
 import os
 import random
@@ -17,6 +18,7 @@ import pytest
 
 import itera_nb
 from itera_nb import cli
+from itera_nb.report.files import conclude as write_conclusion
 
 ITERA = str(Path(sys.executable).with_name("itera"))
 PHASES = ("0-frame", "1-source", "2-metric", "3-run", "4-diagnose", "5-verdict")
@@ -166,10 +168,12 @@ def write_csv(path, rows):
 
 def in_process(*arguments):
     """The command line without a process of its own: its exit code, and what it printed."""
-    import io
-
     out, err = io.StringIO(), io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
         patch.setattr(sys, "argv", ["itera", *map(str, arguments)])
         try:
             cli.main()
@@ -202,15 +206,18 @@ def go(exp, *, until="lock"):
     raise AssertionError(f"no step {until}")
 
 
-def conclude(exp):
-    """The cells of 5-verdict; returns the verdict record's body."""
-    if not exp.experiment.state.has("test_opened"):
-        exp.preflight()
-    from itera_nb.report.files import conclude as write
-
+def decide(exp):
+    """Open the test set and decide, without a page; returns the verdict record's body."""
+    exp.preflight()
     exp.experiment.isolated("itera_nb.verdict")
-    write(exp.experiment)
     return exp.experiment.state.last("verdict").body
+
+
+def conclude(exp):
+    """The same, and the conclusion's files."""
+    body = decide(exp)
+    write_conclusion(exp.experiment)
+    return body
 
 
 def kill_family(process):
