@@ -77,7 +77,7 @@ def _both_fail(spec: Spec, evidence: Evidence, arm: str) -> Pattern:
 
 def _uniform(evidence: Evidence, arm: str, baseline: str, delta: Delta, parts: dict[str, Delta]) -> Pattern:
     one, two = evidence.scores[arm], evidence.scores[baseline]
-    floor = rerun_noise(one, two).se if min(one.shape[1], two.shape[1]) > 1 else 0.0
+    floor = rerun_noise(one, two).se if evidence.repeated(arm, baseline) else 0.0
     apart = any(x.low > delta.estimate or x.high < delta.estimate for x in parts.values())
     small = 0 < delta.estimate < max(2 * floor, delta.estimate - delta.low)
     text = f"{effect_text(delta)}; twice the re-run noise is {200 * floor:.1f} pp"

@@ -90,7 +90,7 @@ def _sg02(f: Facts) -> Answer:
     batches = len(f.state.batches)
     top_up = " (one of them the registered top-up)" if batches > 1 else ""
     text = f"{batches} sealed batch(es){top_up}, {openings} opening(s), {resumes} resumes of the same pass"
-    return _tick(openings == batches, text)
+    return _tick(openings == batches > 0, text)
 
 
 def _sg03(f: Facts) -> Answer:
@@ -154,7 +154,8 @@ def _sg13(f: Facts) -> Answer:
     slices = f.body("sealed").get("slices", {})
     empty = [name for name, parts in slices.items() if not parts["test"]]
     text = f"{len(slices) - len(empty)} of {len(slices)} slices and {len(wanted) - len(missing)} of "
-    return _tick(not missing and not empty, f"{text}{len(wanted)} requirements are in the test set")
+    holds = f.state.has("sealed") and not missing and not empty
+    return _tick(holds, f"{text}{len(wanted)} requirements are in the test set")
 
 
 def _sg14(f: Facts) -> Answer:
@@ -198,13 +199,14 @@ def _sg18(f: Facts) -> Answer:
 
 
 def _sg19(f: Facts) -> Answer:
-    unknown = [a for a, x in f.verdict.get("arms", {}).items() if x["cost_per_1k_usd"] is None]
+    arms = f.verdict.get("arms", {})
+    unknown = [a for a, x in arms.items() if x["cost_per_1k_usd"] is None]
     text = (
         f"price unknown: {', '.join(unknown)}"
         if unknown
         else "mean over all rows and trials, priced per call"
     )
-    return _tick(not unknown, text)
+    return _tick(bool(arms) and not unknown, text)
 
 
 def _sg20(_: Facts) -> Answer:

@@ -263,7 +263,8 @@ def _forest_title(results: Results) -> str:
     worst, loss = shorten(harmed[0].name, 32), _estimate(lead, harmed[0].id)
     if lead.effect.high < 0:
         return f"{start}, most on {worst} ({size(loss)})"
-    verb = f"loses {size(loss)}" if loss < 0 else "may lose"
+    shown = lead.slices.get(harmed[0].id)
+    verb = f"loses {size(loss)}" if shown is not None and shown.high < 0 else "may lose"
     more = f" and {len(harmed) - 1} more" if len(harmed) > 1 else ""
     return f"{start}, {'but ' if lead.effect.low > 0 else ''}{verb} on {worst}{more}"
 

@@ -28,6 +28,7 @@ def table(
     headers: Sequence[str], rows: Sequence[Sequence[object]], *, title: str = "", notes: Sequence[str] = ()
 ) -> View:
     """A table with a title and notes below; every cell is shown literally."""
+    headers, title = [clean(h) for h in headers], clean(title)
     cells = [[clean(value) for value in row] for row in rows]
     return View(html=_html(headers, cells, title, notes), text=_text(headers, cells, title, notes))
 

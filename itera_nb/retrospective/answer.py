@@ -88,6 +88,9 @@ def answer(paired: Paired, columns: Columns, question: Question) -> ComparisonRe
     cluster = None if paired.cluster is None else paired.cluster[:n]
     d = row_differences(arm, base)
     delta = paired_delta(d, cluster, alpha=rule.alpha, graded=graded, binary=binary)
+    drifts = [_drift(*side) for side in zip((base_scores, arm_scores), paired.aligned, strict=True)]
+    if any(drifts):
+        delta = delta.widened(sum(drifts))
     parts = slices.slice_deltas(d, paired.slices, cluster, alpha=rule.alpha, graded=graded, binary=binary)
     judged = slices.judge_slices(parts, margin=question.max_slice_loss)
     scope = slices.scope(
@@ -96,11 +99,16 @@ def answer(paired: Paired, columns: Columns, question: Question) -> ComparisonRe
     gaps = missing.bounds(
         paired.arm, paired.base, paired.cluster, alpha=rule.alpha, graded=graded, binary=binary
     )
-    strict = gaps.worst_must_pass or 1 - n / len(paired.arm) > UNPAIRED_SHARE
+    strict = gaps.worst_must_pass or len(paired.arm) - n > UNPAIRED_SHARE * len(paired.arm)
     standing = _stand(delta, rule, scope, gaps.worst, strict=strict)
     rerun = noise.rerun_noise(arm_scores, base_scores) if min(trials) > 1 else None
+    sizing = _sizing(delta, rule)
     cautions = decision.cautions(delta, baseline_rate=float(base.mean()), graded=graded, worst=float(d.min()))
-    size_ = _sizing(delta, rule)
+    moved = [
+        f"The trials of {shown(name)} move all rows together; the interval is widened for it."
+        for name, drift in zip(paired.names, drifts, strict=True)
+        if drift
+    ]
     return ComparisonReport(
         outcome=standing.outcome,
         reason=standing.reason,
@@ -134,11 +142,17 @@ def answer(paired: Paired, columns: Columns, question: Question) -> ComparisonRe
         worst_must_pass=strict,
         rerun_se=rerun.se if rerun else None,
         rerun_share=rerun.share(delta) if rerun else None,
-        detectable=size_.detectable,
-        planned_effect=size_.planned,
-        rows_needed=size_.rows,
-        warnings=tuple(note.text for note in cautions),
+        detectable=sizing.detectable,
+        planned_effect=sizing.planned,
+        rows_needed=sizing.rows,
+        warnings=(*(note.text for note in cautions), *moved),
     )
+
+
+def _drift(scores: Floats, aligned: bool) -> float:
+    """Variance (squared fraction) to add where named trials moved all rows together, as a verdict does."""
+    complete = scores[~np.isnan(scores).any(axis=1)]
+    return noise.trial_drift(complete).added_variance if aligned and min(complete.shape) > 1 else 0.0
 
 
 def _slice(judged: slices.SliceResult, rows: NDArray[np.bool_], base: Floats, arm: Floats) -> SliceEffect:

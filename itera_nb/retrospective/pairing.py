@@ -15,7 +15,7 @@ from itera_nb.source.slices import slice_id
 from itera_nb.stats.paired import Codes, Floats
 
 MOST_SLICES = 20
-MOST_TRIALS = 1_000
+MOST_CELLS = 20_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,8 @@ class Unpaired:
 class Paired:
     """Scores (rows x trials, NaN for none) over the rows of either side; the first `n` rows are paired.
 
-    `slices` are masks of the paired rows, `cluster` holds codes of all rows.
+    `slices` are masks of the paired rows, `cluster` holds codes of all rows. `aligned`: whether a column of
+    `base`, and of `arm`, is one trial of all rows.
     """
 
     names: tuple[str, str]
@@ -41,6 +42,7 @@ class Paired:
     arm: Floats
     slices: dict[str, NDArray[np.bool_]]
     cluster: Codes | None
+    aligned: tuple[bool, bool]
     unpaired: Unpaired
 
 
@@ -69,6 +71,7 @@ def pair(sides: tuple[Side, Side], columns: Columns) -> Paired:
         arm=arm,
         slices=_masks(sides, ids, columns, shared),
         cluster=cluster,
+        aligned=(_aligned(sides[0], base, columns.trial), _aligned(sides[1], arm, columns.trial)),
         unpaired=Unpaired(
             len(only_one), tuple(only_one[:FIRST_IDS]), len(only_two), tuple(only_two[:FIRST_IDS])
         ),
@@ -93,7 +96,7 @@ def _matrix(side: Side, ids: list[str], columns: Columns, place: Mapping[str, in
     row, scores = row[order], scores[order]
     trial = np.arange(row.size) - np.searchsorted(row, row)
     trials = int(trial.max()) + 1
-    if trials > MOST_TRIALS:
+    if trials * len(place) > MOST_CELLS:
         raise DataError(f"{side.where}: one id stands on {trials:,} lines", fix="--id, the column of rows")
     matrix = np.full((len(place), trials), np.nan)
     matrix[row, trial] = scores
@@ -126,6 +129,10 @@ def _trial_rank(side: Side, ids: list[str], column: str | None) -> NDArray[np.in
         raise DataError(f"{side.where}: {what}", fix="one line per row and trial")
     ranks = {label: i for i, label in enumerate(sorted(set(labels), key=lambda x: x or ""))}
     return np.fromiter((ranks[x] for x in labels), np.intp, len(labels))
+
+
+def _aligned(side: Side, scores: Floats, column: str | None) -> bool:
+    return column is not None and len(set(side.table[column])) == scores.shape[1]
 
 
 def _labels(sides: tuple[Side, Side], ids: list[list[str]], column: str) -> dict[str, Cell]:

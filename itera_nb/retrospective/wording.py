@@ -58,13 +58,14 @@ def _name(arm: str) -> str:
 def _wrapped(label: str, text: str) -> str:
     # An interval and a number with its unit stay on one line.
     whole = re.sub(r"(?<=,) (?=[+\N{MINUS SIGN}\d.]+\])| (?=(?:pp|%)(?:\W|$))", NBSP, text)
-    return textwrap.fill(
+    lines = textwrap.fill(
         whole,
         WIDTH,
         initial_indent=label.ljust(_LABEL),
         subsequent_indent=" " * _LABEL,
         break_on_hyphens=False,
     )
+    return lines.replace(NBSP, " ")
 
 
 def _notes(report: ComparisonReport) -> Iterator[tuple[str, str]]:
@@ -120,7 +121,8 @@ def _reruns(report: ComparisonReport) -> str:
     if report.rerun_se == 0:
         return "identical; which rows were drawn is the only uncertainty"
     helps = "more trials help" if report.rerun_share > 0.3 else "more rows help, not more trials"
-    return f"move the effect by {size(report.rerun_se)} pp (sd), {report.rerun_share:.0%} of its variance: {helps}"
+    moved = f"move the effect by {size(report.rerun_se)} pp (standard error)"
+    return f"{moved}, {report.rerun_share:.0%} of its variance: {helps}"
 
 
 def _absent(report: ComparisonReport) -> Iterator[tuple[str, str]]:

@@ -56,6 +56,10 @@ class Evidence:
         complete = scores[~np.isnan(scores).any(axis=1)]
         return noise.trial_drift(complete) if min(complete.shape) > 1 else None
 
+    def repeated(self, *arms: str) -> bool:
+        """Whether each arm has a row with two scores: without one there is no re-run noise to measure."""
+        return all(bool(np.any(np.isfinite(self.scores[arm]).sum(axis=1) > 1)) for arm in arms)
+
     def binary(self, arm: str, baseline: str) -> bool:
         """Whether the row differences are -1, 0 or 1: one trial of a 0/1 score on both sides."""
         single = self.scores[arm].shape[1] == 1 and self.scores[baseline].shape[1] == 1

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from itera_nb.arms.lock import METRIC_PARTS, toml_hash, values
 from itera_nb.exceptions import ArmError
 from itera_nb.experiment import Experiment
@@ -58,7 +60,9 @@ def measure_baseline(experiment: Experiment) -> Baseline:
     scores = evidence.scores[spec.baseline]
     if evidence.failed[spec.baseline] == scores.size:
         _all_failed(results, spec.baseline)
-    noise = rerun_noise(scores, scores) if scores.shape[1] > 1 else None
+    if np.isnan(scores).all():
+        _nothing_scored(results, spec.metric.scorer)
+    noise = rerun_noise(scores, scores) if evidence.repeated(spec.baseline) else None
     body = {
         "value": float(intention_to_treat(scores).mean()),
         "n": len(evidence.ids),
@@ -77,6 +81,13 @@ def _all_failed(results: pd.DataFrame, arm: str) -> None:
     raise ArmError(
         f"arm {arm!r} fails on every train row: {first['status']} {first.get('error', '')}".strip(),
         fix="run it on one row by hand and mend it",
+    )
+
+
+def _nothing_scored(results: pd.DataFrame, scorer: str) -> None:
+    raise ArmError(
+        f"the scorer {scorer!r} gives no train row a score: {results.iloc[0].get('unscored') or ''}".strip(),
+        fix="try it on one output by hand and mend it",
     )
 
 

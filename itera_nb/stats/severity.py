@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
-from itera_nb.stats.paired import Floats, Interval, Labels, cluster_codes
+from itera_nb.stats.paired import Floats, Interval, Labels, cluster_codes, dot
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +52,10 @@ def weighted_delta(
     """
     d, w, codes = _checked(d, weight, cluster)
     total = float(w.sum())
-    estimate = float(w @ d) / total
+    estimate = dot(w, d) / total
     se = _linearised_se(w * (d - estimate) / total, codes)
     shares = np.bincount(codes, weights=w) / total
-    n_eff = 1 / float(shares @ shares)
+    n_eff = 1 / dot(shares, shares)
     df = max(n_eff - 1, 1.0)
     half = float(special.stdtrit(df, 1 - alpha / 2)) * se
     largest = float(w.max()) / total
@@ -91,7 +91,7 @@ def _linearised_se(influence: Floats, codes: np.ndarray[tuple[int], np.dtype[np.
     clusters = np.unique(codes).size
     if clusters < 2:
         raise ValueError("an interval needs at least two clusters")
-    return float(np.sqrt(sums @ sums * clusters / (clusters - 1)))
+    return float(np.sqrt(dot(sums, sums) * clusters / (clusters - 1)))
 
 
 def _checked(

@@ -141,7 +141,7 @@ def overfit_record(delta: Delta, dev: Delta | None) -> OverfitRecord | None:
 def noise_record(evidence: Evidence, arm: str, base: str, delta: Delta) -> NoiseRecord:
     """Re-run noise of the effect; `floor` is that of the baseline against itself."""
     one, two = evidence.scores[arm], evidence.scores[base]
-    if one.shape[1] < 2 or two.shape[1] < 2:
+    if not evidence.repeated(arm, base):
         return NoiseRecord(0.0, 0.0, 0.0, False, None)
     both, alone = noise.rerun_noise(one, two), noise.rerun_noise(two, two)
     drift = None if both.deterministic else evidence.drift(arm)

@@ -132,17 +132,18 @@ def _arm_record(
     )
     outcome = "ship" if decided.outcome == "pass" else decided.outcome
     standing = Standing(outcome, decided.reason, decided.sentence)
-    scope = slices.scope(
-        d,
-        evidence.slices,
-        judged,
-        rule,
-        cluster,
-        graded=evidence.graded,
-        binary=compared.binary,
-        reason_to_ship=_reason_to_ship(spec, cost),
-    )
-    if rule.proof != "literal":
+    scope = None
+    if rule.proof != "literal":  # which has a floor of its own for every slice, and no scope
+        scope = slices.scope(
+            d,
+            evidence.slices,
+            judged,
+            rule,
+            cluster,
+            graded=evidence.graded,
+            binary=compared.binary,
+            reason_to_ship=_reason_to_ship(spec, cost),
+        )
         standing = _with_slices(standing, scope)
     weighted = measures.severity_record(spec, evidence, d, alpha)
     gaps = missing.bounds(
@@ -154,7 +155,7 @@ def _arm_record(
         binary=compared.binary,
     )
     standing = _with_vetoes(standing, shifts, top, weighted, gaps, rule, spec, cost, latency)
-    scoped = standing.outcome == "scope" and scope.delta is not None
+    kept = scope if standing.outcome == "scope" else None
     return ArmRecord(
         arm=arm,
         outcome=standing.outcome,
@@ -172,9 +173,9 @@ def _arm_record(
         high=delta.high,
         df=delta.df,
         holm_p=holm.adjusted,
-        scope=list(scope.slices) if scoped else [],
-        scope_effect=EffectRecord(scope.delta.estimate, scope.delta.low, scope.delta.high)
-        if scoped and scope.delta
+        scope=list(kept.slices) if kept else [],
+        scope_effect=EffectRecord(kept.delta.estimate, kept.delta.low, kept.delta.high)
+        if kept and kept.delta
         else None,
         slices=[measures.slice_record(s) for s in judged],
         failure_modes=[
@@ -273,6 +274,7 @@ def _literal(
 ) -> decision.LiteralRule:
     scores = missing.intention_to_treat(evidence.scores[spec.baseline])
     repeats = evidence.scores[spec.baseline]
+    repeats = repeats[:, ~np.isnan(repeats).all(axis=0)]
     worst = next((s for s in shifts if s.name == top), None)
     return decision.literal_rule(
         compared.delta,

@@ -23,7 +23,10 @@ _FLOOR = 1e-12
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """One kind of experiment; `effects` holds the true effect of each of its equally large slices."""
+    """One kind of experiment; `effects` holds the true effect of each of its equally large slices.
+
+    `common` is what rows of a cluster share: "outcomes" or "kinds" (see `draw`).
+    """
 
     rows: int
     discordance: float
@@ -31,6 +34,7 @@ class World:
     trials: int = 1
     cluster_size: int = 1
     icc: float = 0.2
+    common: str = "outcomes"
 
     @property
     def slice_of_row(self):
@@ -70,24 +74,45 @@ class Scores:
 def draw(world, draws, rng, *, arms=1, base_trials=None):
     """Scores of `draws` experiments; several arms share the baseline and are independent given it.
 
-    With clusters a row takes the outcomes of its cluster's common row with chance sqrt(ICC): the differences
-    of two rows of a cluster then correlate with exactly the ICC.
+    With clusters a row is its cluster's common row with chance sqrt(ICC). What is then common is either the
+    outcomes, so that the differences of two rows of a cluster correlate with exactly the ICC, or only the
+    kind of row, so that re-run noise stays the row's own and the correlation is a little lower.
     """
     base_trials = base_trials or world.trials
     effects = np.asarray(world.effects, dtype=np.float32)[world.slice_of_row]
-    outcomes = _rows(world, effects, draws, rng, arms, base_trials)
+    kinds = _kinds(world, effects, draws, rng, arms)
     if world.cluster_size > 1:
         first = np.arange(0, world.rows, world.cluster_size)
-        common = _rows(world, effects[first], draws, rng, arms, base_trials)
+        common = _kinds(world, effects[first], draws, rng, arms)
         shared = rng.random((draws, world.rows), dtype=np.float32) < math.sqrt(world.icc)
-        outcomes = np.where(shared[:, :, None], common[:, world.cluster], outcomes)
+        if world.common == "kinds":
+            kinds = _Kinds(
+                *(_mix(shared, getattr(common, x), getattr(kinds, x), world) for x in _Kinds.__slots__)
+            )
+    outcomes = _outcomes(kinds, base_trials, world.trials, rng)
+    if world.cluster_size > 1 and world.common == "outcomes":
+        outcomes = _mix(shared, _outcomes(common, base_trials, world.trials, rng), outcomes, world)
     base, rest = outcomes[:, :, :base_trials], outcomes[:, :, base_trials:]
     rest = rest.reshape(draws, world.rows, arms, world.trials).transpose(0, 2, 1, 3)
     return Scores(base, rest)
 
 
-def _rows(world, effects, draws, rng, arms, base_trials):
-    """Independent rows: draws x rows x (baseline trials, then the trials of every arm)."""
+@dataclass(frozen=True, slots=True)
+class _Kinds:
+    """What a row is, before any run: stable outcomes of the baseline and each arm, or a common chance."""
+
+    unstable: np.ndarray
+    chance: np.ndarray
+    fixed: np.ndarray
+    flips: np.ndarray
+
+
+def _mix(shared, common, own, world):
+    mask = shared if own.ndim == 2 else shared[:, :, None]
+    return np.where(mask, common[:, world.cluster], own)
+
+
+def _kinds(world, effects, draws, rng, arms):
     u = world.unstable
     stable = np.maximum(world.discordance - u / 3, np.abs(effects))
     gain, loss, both = (stable + effects) / 2, (stable - effects) / 2, 1 - u - stable
@@ -97,24 +122,24 @@ def _rows(world, effects, draws, rng, arms, base_trials):
     def random(*more):
         return rng.random((*shape, *more), dtype=np.float32)
 
-    unstable, fixed, chance = random() < u, random() < right / (right + wrong), random()
-    out = np.empty((*shape, base_trials + arms * world.trials), dtype=bool)
-    out[..., :base_trials] = fixed[..., None]
-    for a in range(arms):
-        flips = random() < np.where(fixed, loss / right, gain / wrong)
-        start = base_trials + a * world.trials
-        out[..., start : start + world.trials] = (fixed ^ flips)[..., None]
-    where = np.nonzero(unstable)
+    fixed = random() < right / (right + wrong)
+    flips = random(arms) < np.where(fixed, loss / right, gain / wrong)[:, :, None]
+    return _Kinds(random() < u, random(), fixed, flips)
+
+
+def _outcomes(kinds, base_trials, trials, rng):
+    """Outcomes of independent runs: draws x rows x (baseline trials, then the trials of every arm)."""
+    stable = np.concatenate([kinds.fixed[:, :, None], kinds.fixed[:, :, None] ^ kinds.flips], axis=2)
+    out = np.repeat(stable, [base_trials, *(trials,) * kinds.flips.shape[2]], axis=2)
+    where = np.nonzero(kinds.unstable)
     again = rng.random((where[0].size, out.shape[2]), dtype=np.float32)
-    out[where] = again < chance[where][:, None]
+    out[where] = again < kinds.chance[where][:, None]
     return out
 
 
 def verdict(d, slice_of_row, rule, *, cluster=None, binary=False, saving=None):
     """Outcome of one arm by the functions that the verdict uses: aggregate, then slices for a pass."""
-    decision = decide(
-        paired_delta(d, cluster, alpha=rule.alpha, binary=binary), rule, reason_to_ship=saving
-    )
+    decision = decide(paired_delta(d, cluster, alpha=rule.alpha, binary=binary), rule, reason_to_ship=saving)
     if decision.outcome != "pass":
         return decision.outcome
     members = {str(s): slice_of_row == s for s in range(int(slice_of_row.max()) + 1)}

@@ -71,7 +71,7 @@ def test_missing_key_stops_before_the_first_call(priced):
     assert done.code == 2
     assert f"{KEY_ENV} is not set" in done.text
     assert f"set {KEY_ENV}" in done.text
-    assert "Traceback" not in done.text
+    assert "Traceback" not in done.text, done.text
     assert priced.calls["run without key"] == 0
     assert f"{KEY_ENV} not found" in priced.done.plan_without_key.out
 

@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import assume, given
@@ -172,3 +176,22 @@ def test_recommended_interval_covers_where_wald_fails():
     naive = np.mean([wald(x).low <= 0 <= wald(x).high and x.discordant > 0 for x in found])
     assert covers > 0.945
     assert naive < 0.93
+
+
+def test_interval_is_the_same_to_the_bit_whatever_the_number_of_blas_threads():
+    code = (
+        "import numpy as np; from itera_nb.stats.paired import paired_delta;"
+        "rng = np.random.default_rng(0); d = rng.uniform(-1, 1, 400_000);"
+        "x = paired_delta(d, np.arange(d.size) // 2); print(x.se.hex(), x.df.hex(), x.variance.hex())"
+    )
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env=os.environ | {"OPENBLAS_NUM_THREADS": threads},
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        for threads in ("1", "2", "4")
+    }
+    assert len(found) == 1

@@ -1,0 +1,103 @@
+"""The self-audit: every safeguard has a line, ticked only where the ledger has the evidence."""
+
+import pytest
+
+from itera_nb.protocol import SAFEGUARDS
+from itera_nb.report.audit import CHECKS, MET, NOT_APPLICABLE, NOT_MET, Facts, self_audit
+
+
+@pytest.fixture
+def finished(make_experiment):
+    session = make_experiment(rows=120, run="trials = 2")
+    for step in (
+        session.frame.lock,
+        session.source.sample,
+        session.source.audit,
+        session.split.seal,
+        session.metric.try_on,
+        session.metric.lock,
+        session.pilot,
+        session.run,
+        session.lock,
+        session.verdict,
+    ):
+        step()
+    return session.experiment
+
+
+def lines(experiment):
+    return {line.id: line for line in self_audit(experiment)}
+
+
+def test_a_new_experiment_ticks_nothing_that_needs_evidence(make_experiment):
+    found = lines(make_experiment().experiment)
+    assert list(found) == list(SAFEGUARDS) == list(CHECKS)
+    assert {i for i, line in found.items() if line.status == MET} == {"SG32", "SG34"}
+    assert all(line.evidence for line in found.values())
+
+
+def test_a_finished_experiment(finished):
+    found = lines(finished)
+    met = {i for i, line in found.items() if line.status == MET}
+    assert met >= {
+        f"SG{n:02d}" for n in (1, 2, 3, 4, 7, 8, 9, 10, 13, 16, 17, 18, 19, 24, 25, 28, 29, 32, 33, 34)
+    }
+    assert found["SG11"].status == NOT_MET, "no production counts were given"
+    assert {found[f"SG{n}"].status for n in ("05", 12, 20, 21, 22, 23, 27, 30)} == {NOT_APPLICABLE}
+    assert found["SG29"].evidence == "0 of 24 dev rows were read"
+    assert "all 84 rows counted" in found["SG17"].evidence
+    assert found["SG02"].evidence.startswith("1 sealed batch(es), 1 opening(s), 0 resumes")
+    assert all("CANARY" not in line.evidence for line in found.values())
+    as_json = found["SG01"].as_json()
+    assert set(as_json) == {"id", "text", "status", "evidence"}
+    without_some_events(finished)
+
+
+def without_some_events(experiment):
+    """The same ledger without an event, or with it too late: the line that rests on it is not ticked."""
+    state, spec = experiment.state, experiment.spec
+    verdict = state.last("verdict").body["verdict"]
+
+    def status(safeguard, records):
+        return CHECKS[safeguard](Facts(spec, state.__class__(tuple(records)), verdict))[0]
+
+    for safeguard, event in {"SG01": "locked", "SG03": "sealed", "SG04": "metric_locked", "SG07": "frame_locked", "SG10": "pilot_passed", "SG11": "audit_passed", "SG18": "scored", "SG24": "locked", "SG29": "scored"}.items():  # fmt: skip
+        assert status(safeguard, [r for r in state.records if r.type != event]) == NOT_MET, safeguard
+    first = next(r for r in state.records if r.type == "pilot_passed")
+    late = [r for r in state.records if r is not first]
+    late.append(first.__class__(**{f: getattr(first, f) for f in first.__slots__} | {"seq": 999}))
+    assert status("SG10", late) == NOT_MET
+
+
+def record_with(records, **changes):
+    return [records[0] | changes]
+
+
+@pytest.mark.parametrize(
+    ("safeguard", "changes"),
+    [
+        ("SG15", {"outcome": "ship", "noise": {"floor": 0.5}}),
+        ("SG17", {"n": 1}),
+        ("SG14", {"n_needed": 10_000}),
+        ("SG31", {"reason": "not_worth_it", "high": 0.9}),
+        ("SG28", {"overfit": None}),
+        ("SG25", {"slices": []}),
+    ],
+)
+def test_a_verdict_record_that_does_not_carry_the_line(make_experiment, safeguard, changes):
+    record = {
+        "arm": "better", "outcome": "kill", "reason": "harmful", "estimate": 0.2, "high": 0.3, "tau": 0.05, "n": 10,
+        "n_needed": 5, "noise": {"floor": 0.01}, "missing": {"failed_calls": 0, "unscored": 0}, "trials": 2,
+        "slices": [{"id": "a", "level": "cleared"}], "overfit": {"alarm": "none"},
+    }  # fmt: skip
+    from itera_nb.ledger import Record
+    from itera_nb.protocol import State
+
+    state = State((Record(1, "", "sealed", "", {"counts": {"test": 10}}, ""),))
+    spec = make_experiment().experiment.spec
+
+    def status(body):
+        return CHECKS[safeguard](Facts(spec, state, {"records": [body]}))[0]
+
+    assert status(record) == MET
+    assert status(record | changes) == NOT_MET
