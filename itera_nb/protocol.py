@@ -16,7 +16,7 @@ from itera_nb.ledger import Record
 MAX_ITERATIONS = 3
 MAX_SPRINTS = 3
 NOTHING_SEEN = "nothing run"
-VOIDED = {"baseline_measured", "pilot_passed", "scored"}
+VOIDED = {"baseline_measured", "pilot_passed", "scored", "locked"}
 
 SAFEGUARDS: dict[str, str] = {
     "SG01": "the test set is not read before the verdict",

@@ -35,7 +35,7 @@ def test_what_may_happen_next_and_why_the_rest_may_not(make_experiment):
 
 def test_train_rows_may_be_read_and_dev_rows_are_not_shown(make_experiment):
     session = make_experiment()
-    with pytest.raises(IteraError):
+    with pytest.raises(Refusal, match="not sealed yet"):
         session.train.head()
     session.frame.lock()
     session.source.sample()

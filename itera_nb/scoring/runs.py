@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from itera_nb.arms.manifest import Manifest, build
+from itera_nb.arms.manifest import Manifest, build, hash_file
 from itera_nb.arms.runtime import RunnableArm
 from itera_nb.arms.snapshot import code_files, files_of, take_once
-from itera_nb.exceptions import Refusal
+from itera_nb.exceptions import RecordError, Refusal
 from itera_nb.experiment import Experiment
 from itera_nb.ledger import Record, digest
 from itera_nb.scoring.attempts import AttemptLog
@@ -76,7 +76,8 @@ def part_rows(experiment: Experiment, part: str) -> list[dict[str, Any]]:
     """The train or dev rows as plain Python values, in file order.
 
     Raises:
-        Refusal: SG01, for any other part.
+        Refusal: SG01, for any other part, or before the split is sealed.
+        RecordError: If the file is not the one that the split wrote.
     """
     if part not in {"train", "dev"}:
         refusal = Refusal(
@@ -86,7 +87,15 @@ def part_rows(experiment: Experiment, part: str) -> list[dict[str, Any]]:
             instead="rows you may read:   exp.train.head()",
         )
         experiment.refuse(refusal)
-    return read_part(experiment.path("data", f"{part}.parquet"))
+    experiment.require("revealed")
+    sealed, name = experiment.state.last("sealed"), f"data/{part}.parquet"
+    assert sealed is not None
+    path = experiment.path(name)
+    if not path.is_file():
+        raise RecordError(f"{name} is missing", fix="put it back; its hash is in the ledger")
+    if hash_file(path) != sealed.body["files"][part]:
+        raise RecordError(f"{name} is not the file that was recorded", record=sealed.seq, fix="put it back")
+    return read_part(path)
 
 
 def fit_rows(experiment: Experiment, part: str) -> list[dict[str, Any]]:

@@ -213,7 +213,7 @@ def wald(delta: Delta) -> Interval:
     return Interval(delta.estimate - half, delta.estimate + half)
 
 
-def dot(x: Floats, y: Floats) -> float:
+def dot(x: NDArray[Any], y: NDArray[Any]) -> float:
     """Sum of products of two vectors, to the bit the same whatever the number of threads of BLAS.
 
     BLAS splits a long sum over its threads: another machine would recompute a verdict with other last digits,

@@ -234,7 +234,7 @@ def cell_coverage(world, draws, rng):
         d = scores.differences()
         ours = recommended(d, world)
         if block == 0:
-            for x, low, high in zip(d[:20], ours.low, ours.high):
+            for x, low, high in zip(d[:20], ours.low[:20], ours.high[:20], strict=True):
                 delta = paired_delta(x, world.cluster, binary=world.trials == 1)
                 assert abs(delta.low - low) + abs(delta.high - high) < 1e-12
         found = {"recommended": ours, "row t": row_t(d)}
@@ -637,7 +637,9 @@ def mode_blocks(world, draws, rng):
     for size in blocks(draws, world.rows, 3):
         scores = draw(world, size, rng)
         worst = rng.random((size, world.rows)) < 0.25
-        for base, arm, mine, d in zip(scores.base, scores.arms[:, 0], worst, scores.differences()):
+        for base, arm, mine, d in zip(
+            scores.base, scores.arms[:, 0], worst, scores.differences(), strict=True
+        ):
             (shift,) = mode_shifts({"worst": (mine[:, None] & ~arm, mine[:, None] & ~base)}, top="worst")
             flag = shift.level == "flagged"
             passes = decide(paired_delta(d), Rule()).outcome == "pass"

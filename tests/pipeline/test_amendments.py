@@ -4,7 +4,6 @@ import pytest
 from world import conclude, decide, go, in_process
 
 from itera_nb.exceptions import IteraError, Refusal
-from itera_nb.report.files import conclude as write_conclusion
 
 
 def edit(exp, old, new, file="experiment.toml"):
@@ -153,6 +152,7 @@ def test_amendment_after_the_verdict_is_refused(make_experiment):
     assert "experiment.toml was changed" in done.err
 
 
+@pytest.mark.slow
 def test_the_registered_rule_decides(make_experiment):
     """The same rows and arms: half of all rows cannot be the smallest effect that a gain of 30 points reaches."""
     exp = make_experiment(rows=90, rule="min_effect = 0.01", preset="confirm")
@@ -183,12 +183,3 @@ def test_accepting_what_is_no_question(make_experiment):
     exp = make_experiment()
     with pytest.raises(Refusal, match="not a question"):
         exp.accept("SG02", "please")
-
-
-def test_written_conclusion_is_not_written_again(make_experiment):
-    exp = make_experiment()
-    go(exp)
-    conclude(exp)
-    records = exp.experiment.state.records
-    write_conclusion(exp.experiment)
-    assert exp.experiment.state.records == records

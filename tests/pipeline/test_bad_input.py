@@ -108,6 +108,7 @@ def test_source_with_a_missing_id(make_experiment):
         go(exp, until="seal")
 
 
+@pytest.mark.slow
 def test_missing_and_foreign_source(make_experiment):
     exp = make_experiment()
     (exp.experiment.folder / "data.csv").unlink()
@@ -177,6 +178,7 @@ def test_pilot_says_why(make_experiment, case):
     assert re.search(reason, refusal.what)
 
 
+@pytest.mark.slow
 def test_bad_arm_on_the_command_line(make_experiment):
     exp = make_experiment(arms={"better": BAD_ARMS["none"][0]})
     done = in_process("run", "--yes", exp.experiment.folder)
@@ -363,6 +365,7 @@ def test_a_folder_without_an_experiment(tmp_path, command):
     assert "itera new" in done.err
 
 
+@pytest.mark.slow
 def test_run_without_a_person_asks_for_yes(make_experiment, monkeypatch):
     exp = make_experiment()
     go(exp, until="metric")

@@ -183,7 +183,7 @@ def test_an_iteration_that_changes_nothing_is_refused(make_experiment):
 @pytest.mark.xfail(
     strict=True, reason="an iteration's files are compared with its registration only until it is scored"
 )
-@pytest.mark.parametrize("until", ["iterate", "gate"])
+@pytest.mark.parametrize("until", ["gate", pytest.param("iterate", marks=pytest.mark.slow)])
 def test_an_iteration_edited_after_its_score_is_not_locked(two, until):
     go(two, until=until)
     path = two.experiment.folder / "arms" / "wider.py"

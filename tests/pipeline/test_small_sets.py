@@ -58,6 +58,7 @@ def test_folds_fit_on_the_other_rows(make_experiment):
     assert dev.body["arms"]["better"]["mean"] == 1.0
 
 
+@pytest.mark.slow
 def test_two_slice_columns(make_experiment):
     exp = make_experiment(rows=120, preset="confirm")
     add_column(exp, "tier", lambda n: "gold" if n % 3 else "free")
@@ -72,6 +73,7 @@ def test_two_slice_columns(make_experiment):
         assert rows == record["n"]
 
 
+@pytest.mark.slow
 def test_a_harmed_slice_is_a_scope(make_experiment):
     """The arm gains on one tenant and loses on the other: the aggregate alone would ship."""
     code = """
@@ -177,6 +179,7 @@ def test_questions_are_answered_on_the_command_line(make_experiment, safeguard, 
     assert "ready. The sealed test opens once" in answered.out
 
 
+@pytest.mark.slow
 def test_two_arms_and_a_deterministic_arm_under_auto(make_experiment):
     exp = make_experiment(rows=90, run='trials = "auto"')
     go(exp)

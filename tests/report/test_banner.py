@@ -56,7 +56,7 @@ def test_the_first_three_things_a_reviewer_reads(verdict, scores, headline, do):
 
 
 def test_an_inconclusive_banner_says_what_is_ruled_out_and_how_many_rows_it_takes(verdict):
-    spec, found = verdict({"better": better(48, 40)})
+    spec, found = verdict({"better": better(48, 40)}, 'min_effect = 0.03\nextension = "none"')
     said = banner(spec, found, extendable=False)
     assert "Ruled out: a loss beyond" in said.sentence
     assert "test rows would have 80 % power" in said.do

@@ -2,7 +2,7 @@
 
 import pytest
 
-from itera_nb.exceptions import ArmError, Refusal
+from itera_nb.exceptions import ArmError, RecordError, Refusal
 from itera_nb.scoring.registered import planned_trials
 from itera_nb.scoring.runs import part_rows, trial_seed
 
@@ -44,6 +44,21 @@ def test_sg01_only_train_and_dev_can_be_read(sealed):
         assert caught.value.safeguard == "SG01"
     with pytest.raises(Refusal):
         session.run("test")
+
+
+@pytest.mark.parametrize("part", ["train", "dev"])
+def test_rows_are_those_that_the_split_wrote(sealed, part):
+    """Arms learn from train in the verdict too: other rows there would be another arm than the locked one."""
+    session = sealed()
+    path = session.experiment.path("data", f"{part}.parquet")
+    rows = session.experiment.read_frame(f"data/{part}.parquet")
+    assert len(part_rows(session.experiment, part)) == len(rows)
+    session.experiment.write_frame(f"data/{part}.parquet", rows.assign(label="yes"))
+    with pytest.raises(RecordError, match=f"data/{part}.parquet is not the file that was recorded"):
+        part_rows(session.experiment, part)
+    path.unlink()
+    with pytest.raises(RecordError, match="is missing"):
+        part_rows(session.experiment, part)
 
 
 def test_an_arm_that_never_varied_is_run_once_under_auto(sealed):
