@@ -139,11 +139,18 @@ class Experiment:
             self.refuse(Refusal(safeguard, question, why=why, instead=instead, asks=True))
 
     def _begin(self) -> None:
-        from itera_nb.seal import custody
+        from itera_nb.seal import custody, heads
 
         with self.ledger.locked():
             if self.ledger.records():
                 return
+            before = heads.of_folder(self.folder)
+            if before is not None:
+                raise RecordError(
+                    f"this folder had a ledger of {before.seq} records, and it is gone: it cannot start anew",
+                    record=before.seq,
+                    fix="put ledger.jsonl back; for a new experiment: itera new NAME",
+                )
             genesis = secrets.token_hex(16)
             created = custody.create_secret(genesis)
             for name, text in ((".gitignore", GITIGNORE), (".gitattributes", GITATTRIBUTES)):
@@ -158,7 +165,7 @@ class Experiment:
         with self.ledger.locked():
             record = self.ledger.append(event, body)
             opened = any(r.type == "test_opened" for r in self.ledger.records())
-            heads.remember(genesis, record.seq, record.hash, opened=opened)
+            heads.remember(genesis, record.seq, record.hash, opened=opened, folder=self.folder)
         return record
 
     def _check_head(self, records: tuple[Record, ...]) -> None:

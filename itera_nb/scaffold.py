@@ -14,6 +14,7 @@ from itera_nb.arms.manifest import code_closure
 from itera_nb.exceptions import ArmError, DataError, IteraError
 from itera_nb.experiment import GITATTRIBUTES, GITIGNORE, Experiment
 from itera_nb.notebooks.runner import instantiate
+from itera_nb.seal.heads import of_folder
 from itera_nb.source.relation import DuckDBRelation
 from itera_nb.spec import NAME, SourceSpec, parse_effect
 
@@ -71,6 +72,11 @@ def new(wanted: Wanted) -> Experiment:
     folder = wanted.under / f"{date.today():%Y-%m-%d}-{wanted.name}"  # noqa: DTZ011 - the user's own day
     if folder.exists():
         raise IteraError(f"{folder} exists already", fix="choose another name, or go on there: itera status")
+    if of_folder(folder) is not None:
+        raise IteraError(
+            f"{folder} held an experiment that was deleted; its name cannot start anew",
+            fix="choose another name, or put the folder back",
+        )
     arms = _arms(wanted)
     files = _files(arms)
     text = _toml(wanted, folder, arms, _columns(wanted))

@@ -249,7 +249,12 @@ class _Frame:
     def lock(self) -> View:
         """Lock question, arms and rule before any row is drawn."""
         from itera_nb.arms.frame import lock_frame
+        from itera_nb.metrics.scorers import built_in, is_own
 
+        metric = self._experiment.spec.metric
+        for name in (metric.scorer, *metric.secondary):
+            if not is_own(name):
+                built_in(name, metric)
         return phases.frame_locked(lock_frame(self._experiment))
 
 

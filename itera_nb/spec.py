@@ -229,9 +229,11 @@ class RuleSpec(_Section):
     choose: Literal["best_if_shown_else_cheapest"] = "best_if_shown_else_cheapest"
 
     @model_validator(mode="after")
-    def _no_worse_needs_margin(self) -> RuleSpec:
+    def _no_worse_is_whole(self) -> RuleSpec:
         if self.goal == "no_worse" and not self.margin:
             raise ValueError('goal = "no_worse" needs `margin`: the loss that is still acceptable (0.03)')
+        if self.goal == "no_worse" and self.min_saving is None:
+            raise ValueError('goal = "no_worse" needs `min_saving`: the reason to ship (0.5 = half price)')
         return self
 
 

@@ -62,9 +62,12 @@ def _example() -> Path:
 
 
 def _fresh(under: Path) -> Path:
-    """A folder that does not exist yet: each demo is an experiment of its own."""
+    """A folder that does not exist and never held an experiment: each demo is one of its own."""
+    from itera_nb.seal.heads import of_folder
+
     name = f"{date.today():%Y-%m-%d}-{EXAMPLE}"  # noqa: DTZ011 - the user's own day
-    return next(f for f in (under / name, *(under / f"{name}-{i}" for i in range(2, 1000))) if not f.exists())
+    names = (name, *(f"{name}-{i}" for i in range(2, 1000)))
+    return next(f for n in names if not (f := under / n).exists() and of_folder(f) is None)
 
 
 def _point_at(toml: Path, parquet: Path) -> None:

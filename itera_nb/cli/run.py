@@ -38,6 +38,7 @@ def run(folder: Path, *, yes: bool, accepts: tuple[str, ...]) -> None:
     """Phases 0-4 headless: progress, resumable; shows frame and pilot, and asks once."""
     import itera_nb
     from itera_nb.cli import lines
+    from itera_nb.diagnosis.loop import may_iterate
     from itera_nb.notebooks.runner import execute
 
     exp = itera_nb.open(folder)
@@ -57,9 +58,13 @@ def run(folder: Path, *, yes: bool, accepts: tuple[str, ...]) -> None:
     click.echo(lines.pilot(experiment))
     if fresh:
         _ask_once(shown.text, yes=yes)
-    for phase, line in (("3-run", lines.dev), ("4-diagnose", lines.diagnose)):
-        execute(experiment, phase)
-        click.echo(line(experiment))
+    execute(experiment, "3-run")
+    click.echo(lines.dev(experiment))
+    while not experiment.state.has("locked") and may_iterate(experiment):
+        exp.iterate()
+        exp.gate()
+    execute(experiment, "4-diagnose")
+    click.echo(lines.diagnose(experiment))
     done = experiment.state.has("verdict")
     click.echo(
         "the test set was opened: itera show" if done else "ready. The sealed test opens once: itera verdict"

@@ -24,7 +24,7 @@ class GateEvidence:
     """What was measured of one change against its parent on dev; effects are fractions.
 
     Attributes:
-        literals: Strings and numbers that the change added.
+        literals: Strings that the change added.
         touched: Dev rows that contain one of them.
         verdict: "hardcode suspected", "survives", "unclear" or "not testable".
         top_cluster_share: Share of the gain held by the cluster that gains most, or None.
@@ -40,7 +40,7 @@ class GateEvidence:
 
 
 def added_literals(manifest: Manifest, parent: Manifest) -> list[str]:
-    """Strings and numbers that stand in an arm's code or template and not in its parent's."""
+    """Strings that stand in an arm's code, and words in its template, that its parent does not have."""
     return sorted(_literals(manifest) - _literals(parent))
 
 

@@ -9,7 +9,7 @@ import itera_nb
 from itera_nb.arms.manifest import build
 from itera_nb.arms.snapshot import code_files, files_of, take
 from itera_nb.diagnosis.loop import score_iterations
-from itera_nb.diagnosis.sprint import arm_spec, line_heads
+from itera_nb.diagnosis.sprint import arm_spec, as_registered, line_heads, registered
 from itera_nb.experiment import Experiment
 from itera_nb.ledger import Record
 from itera_nb.scoring.evidence import compare
@@ -22,7 +22,7 @@ def lock(experiment: Experiment) -> Record:
     """Freeze the baseline, the end of each line and the controls.
 
     Raises:
-        Refusal: SG23 while an iteration has not passed a gate.
+        Refusal: SG23 while an iteration has not passed a gate, SG21 where its files were edited since.
     """
     record = experiment.state.last("locked")
     if record is not None:
@@ -31,6 +31,8 @@ def lock(experiment: Experiment) -> Record:
     score_iterations(experiment)
     spec, state = experiment.spec, experiment.state
     heads = {spec.baseline: spec.baseline} | line_heads(spec, state) | {c: c for c in spec.controls}
+    for iteration in registered(state).values():
+        as_registered(experiment, iteration)
     arms = {arm: arm_spec(spec, state, head) for arm, head in heads.items()}
     built = {arm: build(spec, arm, wanted, experiment.folder) for arm, wanted in arms.items()}
     files = take(files_of(built.values(), code_files(spec, experiment.folder)), experiment.path("snapshot"))

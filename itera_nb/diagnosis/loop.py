@@ -13,7 +13,7 @@ from itera_nb.arms.manifest import Manifest, build
 from itera_nb.diagnosis import gate, sprint
 from itera_nb.diagnosis.diffs import row_differences
 from itera_nb.diagnosis.patterns import Pattern, find_patterns
-from itera_nb.exceptions import IteraError, Refusal
+from itera_nb.exceptions import Refusal
 from itera_nb.experiment import Experiment
 from itera_nb.ledger import Record
 from itera_nb.protocol import MAX_SPRINTS, check
@@ -105,6 +105,11 @@ def iterate(experiment: Experiment) -> list[IterationResult]:
     return results(experiment)
 
 
+def may_iterate(experiment: Experiment) -> bool:
+    """Whether the queue holds an iteration and the protocol allows one more sprint."""
+    return bool(sprint.queued(experiment)) and check("iteration_registered", experiment.state) is None
+
+
 def results(experiment: Experiment) -> list[IterationResult]:
     """Every scored iteration with its outcome against its registered prediction."""
     scored = [i for i in sprint.registered(experiment.state) if experiment.state.scored("dev", i)]
@@ -178,15 +183,10 @@ def score_iterations(experiment: Experiment) -> None:
     Raises:
         IteraError: If the files of one were edited after it was registered.
     """
-    for record in experiment.state.all("iteration_registered"):
-        name = record.body["id"]
+    for name, iteration in sprint.registered(experiment.state).items():
+        arm = sprint.as_registered(experiment, iteration)
         if experiment.state.scored("dev", name):
             continue
-        arm = sprint.registered(experiment.state)[name].arm
-        if build(experiment.spec, name, arm, experiment.folder).digest != record.body["digest"]:
-            raise IteraError(
-                f"iteration {name} was edited after it was registered", fix="undo the edit, then: itera run"
-            )
         trials = max(planned_trials(experiment, "dev").values())
         table = run_part(experiment, "dev", {name: arm}, trials=trials)
         evidence = evidence_of(experiment, table, "dev", registered_modes(experiment))
@@ -212,6 +212,7 @@ def _result(experiment: Experiment, evidence: Evidence, name: str) -> IterationR
 def _all_manifests(experiment: Experiment) -> dict[str, Manifest]:
     built = manifests(experiment)
     for name, iteration in sprint.registered(experiment.state).items():
+        sprint.as_registered(experiment, iteration)
         built[name] = build(experiment.spec, name, iteration.arm, experiment.folder)
     return built
 

@@ -37,6 +37,25 @@ def registered(state: State) -> dict[str, Iteration]:
     }
 
 
+def as_registered(experiment: Experiment, iteration: Iteration) -> ArmSpec:
+    """The iteration's arm, if its files are still those that were registered.
+
+    Raises:
+        Refusal: SG21, if they were edited: the score would belong to other code.
+    """
+    manifest = build(experiment.spec, iteration.id, iteration.arm, experiment.folder)
+    if manifest.digest != iteration.record.body["digest"]:
+        experiment.refuse(
+            Refusal(
+                "SG21",
+                f"the files of iteration {iteration.id} were edited after it was registered.",
+                why="its score belongs to the code that was registered, not to this.",
+                instead="undo the edit, then: itera run   (new code is an iteration of its own)",
+            )
+        )
+    return iteration.arm
+
+
 def arm_spec(spec: Spec, state: State, name: str) -> ArmSpec:
     """The arm behind a registered arm's name or an iteration's id.
 

@@ -85,16 +85,21 @@ def results_table(
     Returns:
         Columns id (text), arm, trial, status, score (fraction, NaN = unscored), modes, later_modes (lists),
         unscored, mode_error, cost_usd (NaN = unknown), latency_ms, amortised, input_tokens (cache included),
-        output_tokens, retries and, if asked for, output (JSON text).
+        output_tokens, retries and, if asked for, output (JSON text) and error.
     """
     import pandas as pd
 
     lines = [
-        _line(attempt, score)
-        | ({"output": json.dumps(attempt.output, ensure_ascii=False)} if outputs else {})
+        _line(attempt, score) | (_readable(attempt) if outputs else {})
         for attempt, score in zip(attempts, scores, strict=True)
     ]
     return pd.DataFrame(lines)
+
+
+def _readable(attempt: Attempt) -> dict[str, Any]:
+    """What a person may read of a train or dev row: the output, or what went wrong."""
+    reason = ": ".join(part for part in (attempt.error_type, attempt.error) if part)
+    return {"output": json.dumps(attempt.output, ensure_ascii=False), "error": reason}
 
 
 def _line(attempt: Attempt, score: RowScore) -> dict[str, Any]:

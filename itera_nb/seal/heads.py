@@ -9,7 +9,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from itera_nb.exceptions import RecordError
-from itera_nb.seal.custody import named, write_private
+from itera_nb.seal.custody import named, state_dir, write_private
 
 LOCK_SECONDS = 10
 
@@ -69,3 +69,13 @@ def recall(genesis_id: str) -> Head | None:
     raise RecordError(
         f"the remembered head in {damaged} is damaged", fix="compare with another copy, then delete it"
     )
+
+
+def of_folder(folder: Path) -> Head | None:
+    """The remembered head of an experiment that lived in this folder, whatever its ledger says now."""
+    where = str(folder.resolve())
+    for path in sorted((state_dir() / "heads").glob("*.json")):
+        head = recall(path.stem)
+        if head is not None and head.folder == where:
+            return head
+    return None

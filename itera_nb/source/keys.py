@@ -62,6 +62,19 @@ def codes_of(column: pa.ChunkedArray, *, missing_apart: bool) -> Codes:
     return codes
 
 
+def check_ids(ids: pa.ChunkedArray, name: str) -> None:
+    """Check that there are rows and that each has an id.
+
+    Raises:
+        DataError: No rows, or missing ids, with the count.
+    """
+    if not len(ids):
+        raise DataError("the source has no rows", fix="check [source] uri, and the filter that made the file")
+    if ids.null_count:
+        what = f"{ids.null_count} of {len(ids)} rows have no {name!r}"
+        raise DataError(what, fix="every row needs its own id")
+
+
 def check_keys(keys: pa.Table, order: Order, source: SourceSpec, split: SplitSpec) -> str | None:
     """Check ids, labels, slices and severity of every row; return the label column if its values are classes.
 
@@ -73,12 +86,7 @@ def check_keys(keys: pa.Table, order: Order, source: SourceSpec, split: SplitSpe
             ids.
     """
     ids = keys.column(source.id)
-    if not len(ids):
-        raise DataError("the source has no rows", fix="check [source] uri, and the filter that made the file")
-    if ids.null_count:
-        raise DataError(
-            f"{ids.null_count} of {len(ids)} rows have no {source.id!r}", fix="every row needs its own id"
-        )
+    check_ids(ids, source.id)
     _unique(ids, order, source.id)
     for column in dict.fromkeys([*source.slices, *split.stratify]):
         if (pc.max(pc.utf8_length(keys.column(column))).as_py() or 0) > MAX_KEY:

@@ -17,7 +17,7 @@ from itera_nb.exceptions import DataError
 from itera_nb.seal.custody import Secret
 from itera_nb.seal.parquet import Commitment, PartWriter
 from itera_nb.source.duplicates import DuplicateReport, group_units, hash_inputs
-from itera_nb.source.keys import check_keys, derived_key, keyed_order
+from itera_nb.source.keys import check_ids, check_keys, derived_key, keyed_order
 from itera_nb.source.relation import Relation, declared_columns, require_columns
 from itera_nb.source.sampling import Ask, Sample, SampleReport, draw_sample
 from itera_nb.source.slices import slice_id
@@ -108,6 +108,7 @@ def draw(
         )
         raise DataError(wrong, fix="see [source] inputs and [split] in experiment.toml")
     keys = relation.keys(declared_columns(source.model_copy(update={"inputs": []}), split))
+    check_ids(keys.column(source.id), source.id)
     order = keyed_order(derived_key(seed, "sample"), keys.column(source.id))
     label = check_keys(keys, order, source, split)
     sample = draw_sample(keys, order, source, novelty=novelty)

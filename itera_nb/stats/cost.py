@@ -109,7 +109,12 @@ def _counts_bca(
     tie = 1e-12 * max(float(np.abs(values).max()), 1e-300)
     below = np.mean(draws < mean - tie) + np.mean(np.abs(draws - mean) <= tie) / 2
     shift = float(special.ndtri(np.clip(below, 1 / resamples, 1 - 1 / resamples)))
-    jackknife = mean - (mean * n - values) / (n - 1)
+    # mean - (mean n - x) / (n - 1), written so that values that differ in their last bits do not cancel to 0.
+    jackknife = (values - mean) / (n - 1)
+    scale = float(np.abs(jackknife).max())
+    if scale == 0:
+        return mean, mean
+    jackknife = jackknife / scale
     skew = float(counts @ jackknife**3) / (6 * float(counts @ jackknife**2) ** 1.5)
     z = shift + special.ndtri(np.array([alpha / 2, 1 - alpha / 2]))
     low, high = np.quantile(draws, special.ndtr(shift + z / (1 - skew * z)))

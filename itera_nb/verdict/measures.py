@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 
@@ -149,19 +150,23 @@ def noise_record(evidence: Evidence, arm: str, base: str, delta: Delta) -> Noise
 
 
 def cost_record(evidence: Evidence, arm: str, base: str, rng: np.random.Generator) -> CostRecord:
-    """Cost against the baseline; unknown prices stay unknown."""
+    """Cost against the baseline; unknown prices stay unknown. Relative figures are shares of its price."""
     one, two = evidence.cost[arm], evidence.cost[base]
+    unknown = partial(CostRecord, None, None, None, None, None, None)
     if one is None or two is None:
-        return CostRecord(None, None, None, None, "the price of at least one call is unknown")
+        return unknown("the price of at least one call is unknown")
     if one.size < 2:
-        return CostRecord(None, None, None, None, "one row: its price is not a mean")
+        return unknown("one row: its price is not a mean")
     # To a picodollar: where every row costs the same amount more, rounding errors are no spread to resample.
     found = cost_stats.mean_difference(np.round(one - two, 12), rng, evidence.cluster)
-    relative = None if two.mean() == 0 else float(one.mean() / two.mean() - 1)
-    if one.mean() == two.mean() == 0:
-        relative = 0.0
-    note = "the baseline costs nothing, so there is no relative change" if relative is None else None
-    return CostRecord(1000 * found.estimate, 1000 * found.low, 1000 * found.high, relative, note)
+    price, alike = float(two.mean()), float(one.mean()) == float(two.mean())
+    each, low, high = (1000 * x for x in (found.estimate, found.low, found.high))
+    if price == 0:
+        same = 0.0 if alike else None
+        note = None if alike else "the baseline costs nothing, so there is no relative change"
+        return CostRecord(each, low, high, same, same, same, note)
+    scale = 1000 * price
+    return CostRecord(each, low, high, each / scale, low / scale, high / scale, None)
 
 
 def latency_record(evidence: Evidence, arm: str, base: str, rng: np.random.Generator) -> LatencyRecord:

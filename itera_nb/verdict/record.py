@@ -101,6 +101,8 @@ class CostRecord:
     low_per_1k_usd: float | None
     high_per_1k_usd: float | None
     relative: float | None
+    relative_low: float | None
+    relative_high: float | None
     note: str | None
 
 

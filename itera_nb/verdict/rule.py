@@ -228,39 +228,44 @@ def _with_vetoes(
     standing = standing.unless(
         vetoed, "kill", "severity_veto", "More rows right, but weighted by severity the arm is shown to lose."
     )
+    if standing.outcome == "kill" and not gaps.complete and not bool(rule.kills(gaps.best.high)):
+        text = "Shown to be of no use, but not if the missing scores are all successes."
+        standing = Standing("inconclusive", "missing_scores", text)
     lost = gaps.worst_must_pass and not bool(rule.passes(gaps.worst.estimate, gaps.worst.low))
     standing = standing.unless(
         lost, "inconclusive", "missing_scores", "A gain, but not if the missing scores are all failures."
     )
-    limit = spec.rule.max_cost_increase
-    standing = standing.unless(
-        limit is not None and (cost.relative is None or cost.relative > limit),
-        "inconclusive" if cost.relative is None else "kill",
-        "cost_guardrail",
-        "Cost is unknown, or the baseline's is 0, so the cost guardrail cannot be checked."
-        if cost.relative is None
-        else f"Cost rises by {cost.relative:.0%}, above the registered limit.",
+    return _with_guardrails(standing, spec, cost, latency)
+
+
+def _with_guardrails(standing: Standing, spec: Spec, cost: CostRecord, latency: LatencyRecord) -> Standing:
+    """A limit that is shown to be passed kills; one that is not shown to be kept leaves it open."""
+    guards = (
+        ("cost", spec.rule.max_cost_increase, cost.relative_low, cost.relative_high),
+        ("latency", spec.rule.max_latency_p95_increase_ms, latency.low_ms, latency.high_ms),
     )
-    slowest = spec.rule.max_latency_p95_increase_ms
-    unknown = slowest is not None and latency.delta_p95_ms is None
-    standing = standing.unless(
-        unknown,
-        "inconclusive",
-        "latency_guardrail",
-        "A latency is unknown, so its guardrail cannot be checked.",
-    )
-    slower = slowest is not None and latency.delta_p95_ms is not None and latency.delta_p95_ms > slowest
-    return standing.unless(
-        slower, "kill", "latency_guardrail", "The p95 latency rises above the registered limit."
-    )
+    for name, limit, low, high in guards:
+        if limit is None:
+            continue
+        if low is None or high is None:
+            text = f"The {name} is unknown, or the baseline's is 0, so its guardrail cannot be checked."
+            standing = standing.unless(True, "inconclusive", f"{name}_guardrail", text)
+            continue
+        text = f"The {name} is shown to rise above the registered limit."
+        standing = standing.unless(low > limit, "kill", f"{name}_guardrail", text)
+        text = f"The {name} is not shown to stay within the registered limit."
+        standing = standing.unless(high > limit, "inconclusive", f"{name}_guardrail", text)
+    return standing
 
 
 def _reason_to_ship(spec: Spec, cost: CostRecord) -> bool | None:
-    if spec.rule.goal != "no_worse":
+    """Whether the registered saving is shown (True), ruled out (False), or neither."""
+    wanted, low, high = spec.rule.min_saving, cost.relative_low, cost.relative_high
+    if spec.rule.goal != "no_worse" or wanted is None or low is None or high is None:
         return None
-    if spec.rule.min_saving is None or cost.relative is None:
-        return None
-    return -cost.relative >= spec.rule.min_saving
+    if -high >= wanted:
+        return True
+    return False if -low < wanted else None
 
 
 def _literal(

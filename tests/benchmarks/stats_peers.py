@@ -269,6 +269,18 @@ to 2.9). *Ships* means: ship or scope; `assert_improved()` does not raise; ALLOW
 300 rows, one trial, discordance 30 %, three slices: one loses 10 points, two gain 14; 300 draws.
 
 {slices}
+
+### Reading it
+
+- *Where the others are better.* On one trial without clusters the t-test and evalsig find more at 60 rows (they add no pseudo-rows
+  and hold back for no slice; evalsig also tests at one-sided 5 %, and its false ships belong to that level). MLflow's exact McNemar
+  ships an idle arm least often. MLflow compares every scorer of two stored runs at once and lists the rows that do not pair; evalsig
+  reads the logs of several harnesses, prints the detectable effect and the missing rows, and has confidence sequences.
+- *Where they are not.* With clusters and repeats the t-test and MLflow ship an idle arm two to three times as often as their 2.5 %, and
+  their intervals cover 88 %. evalsig is right about clusters but reads one trial of three, which costs power. At 20 rows with few
+  changed rows every interval but this rule's covers half to two thirds. None of them asks about slices: four or five of ten
+  experiments with a slice at −10 are shipped to everyone. None weighs severity or judges a failure mode.
+- *Not shown.* Time excludes reading runs from a store. Standard errors allow differences of two or three points between tools.
 """
 
 if __name__ == "__main__":

@@ -180,9 +180,6 @@ def test_an_iteration_that_changes_nothing_is_refused(make_experiment):
     assert refused.value.safeguard == "SG09"
 
 
-@pytest.mark.xfail(
-    strict=True, reason="an iteration's files are compared with its registration only until it is scored"
-)
 @pytest.mark.parametrize("until", ["gate", pytest.param("iterate", marks=pytest.mark.slow)])
 def test_an_iteration_edited_after_its_score_is_not_locked(two, until):
     go(two, until=until)
