@@ -153,6 +153,7 @@ def compare(evidence: Evidence, arm: str, baseline: str, alpha: float) -> Compar
     """The paired effect of one arm, by intention to treat; widened where trials moved all rows together."""
     one, two = (missing.intention_to_treat(evidence.scores[name]) for name in (arm, baseline))
     d = one - two
+    d[np.abs(d) < 1e-12] = 0.0  # means of equal scores may differ in their last bits; that is no discordance
     binary = evidence.binary(arm, baseline)
     delta = paired.paired_delta(d, evidence.cluster, alpha=alpha, graded=evidence.graded, binary=binary)
     drift = sum(x.added_variance for x in (evidence.drift(arm), evidence.drift(baseline)) if x)

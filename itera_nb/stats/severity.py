@@ -52,7 +52,7 @@ def weighted_delta(
     """
     d, w, codes = _checked(d, weight, cluster)
     total = float(w.sum())
-    estimate = dot(w, d) / total
+    estimate = float((w * d).sum()) / total  # summed as the weights are, so equal rows give their value
     se = _linearised_se(w * (d - estimate) / total, codes)
     shares = np.bincount(codes, weights=w) / total
     n_eff = 1 / dot(shares, shares)

@@ -126,16 +126,19 @@ def missing_record(
     )
 
 
-def overfit_record(delta: Delta, dev: Delta | None) -> OverfitRecord | None:
-    """Dev against test; None where the arm has no dev effect."""
+def overfit_record(delta: Delta, dev: Delta | None, iterations: int) -> OverfitRecord | None:
+    """Dev against test; None where the arm has no dev effect. The arm itself counts as the first try on dev."""
     if dev is None:
         return None
-    gap = overfit.dev_test_gap(dev, delta)
+    gap = overfit.dev_test_gap(dev, delta, iterations=iterations + 1)
     note = {
         "none": "dev and test agree within their noise",
         "alarm": "dev looks better than test: some of the dev gain was tuning",
         "strong": "dev looks much better than test: most of the dev gain may have been tuning",
     }[gap.level]
+    if iterations:
+        best = f"the best of {iterations + 1} tries on dev is expected to look {100 * gap.expected_inflation:.1f}"
+        note = f"{note}; {best} points too good"
     return OverfitRecord(dev.estimate, dev.low, dev.high, gap.gap, gap.z, gap.level, note)
 
 

@@ -103,7 +103,7 @@ def decide(experiment: Experiment, results: pd.DataFrame, rows: pd.DataFrame) ->
     evidence = collect(results, rows, spec, modes)
     dev = {line["arm"]: Delta(**line["dev"]) for line in locked.body["lines"] if line["dev"]}
     rng = np.random.default_rng(int(digest([experiment.genesis, "bootstrap"])[:16], 16))
-    return evaluate(spec, evidence, modes, dev, rng)
+    return evaluate(spec, evidence, modes, dev, rng, iterations=int(locked.body["dev_iterations"]))
 
 
 def _score(experiment: Experiment) -> tuple[pd.DataFrame, pd.DataFrame]:

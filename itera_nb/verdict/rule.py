@@ -51,6 +51,8 @@ def evaluate(
     weights: Mapping[str, float],
     dev: Mapping[str, Delta],
     rng: np.random.Generator,
+    *,
+    iterations: int = 0,
 ) -> Verdict:
     """Apply the registered rule to every candidate in the evidence.
 
@@ -60,6 +62,7 @@ def evaluate(
         weights: Failure mode -> severity weight.
         dev: Candidate -> its effect on dev, for the overfit contrast.
         rng: Source of the bootstrap intervals of cost and latency.
+        iterations: Iterations that were scored on dev.
     """
     alpha = decision.look_alpha(spec.rule.extension == "once")
     candidates = [arm for arm in spec.candidates if arm in evidence.scores]
@@ -67,7 +70,7 @@ def evaluate(
     rule = registered_rule(spec, float(missing.intention_to_treat(evidence.scores[spec.baseline]).mean()))
     adjusted = multiplicity.holm([c.delta for c in compared.values()], rule)
     records = [
-        _arm_record(spec, evidence, compared[arm], rule, weights, holm, dev.get(arm), rng)
+        _arm_record(spec, evidence, compared[arm], rule, weights, holm, dev.get(arm), rng, iterations)
         for arm, holm in zip(candidates, adjusted, strict=True)
     ]
     chosen, because = _choose(evidence, records, alpha)
@@ -105,6 +108,7 @@ def _arm_record(
     holm: multiplicity.HolmResult,
     dev: Delta | None,
     rng: np.random.Generator,
+    iterations: int,
 ) -> ArmRecord:
     arm, base, d, delta = compared.arm, spec.baseline, compared.d, compared.delta
     alpha, cluster = rule.alpha, evidence.cluster
@@ -183,7 +187,7 @@ def _arm_record(
         ],
         severity=weighted,
         missing=measures.missing_record(evidence, arm, spec.baseline, gaps, rule, compared.binary),
-        overfit=measures.overfit_record(delta, dev),
+        overfit=measures.overfit_record(delta, dev, iterations),
         noise=measures.noise_record(evidence, arm, base, delta),
         cost=cost,
         latency=latency,
@@ -217,6 +221,10 @@ def _with_vetoes(
     cost: CostRecord,
     latency: LatencyRecord,
 ) -> Standing:
+    rescued = rule.proof != "literal" and not gaps.complete and not bool(rule.kills(gaps.best.high))
+    if standing.outcome == "kill" and rescued:
+        text = "Shown to be of no use, but not if the missing scores are all successes."
+        standing = Standing("inconclusive", "missing_scores", text)
     worse = any(s.name == top and s.level == "flagged" for s in shifts)
     standing = standing.unless(
         worse,
@@ -228,9 +236,6 @@ def _with_vetoes(
     standing = standing.unless(
         vetoed, "kill", "severity_veto", "More rows right, but weighted by severity the arm is shown to lose."
     )
-    if standing.outcome == "kill" and not gaps.complete and not bool(rule.kills(gaps.best.high)):
-        text = "Shown to be of no use, but not if the missing scores are all successes."
-        standing = Standing("inconclusive", "missing_scores", text)
     lost = gaps.worst_must_pass and not bool(rule.passes(gaps.worst.estimate, gaps.worst.low))
     standing = standing.unless(
         lost, "inconclusive", "missing_scores", "A gain, but not if the missing scores are all failures."
