@@ -93,8 +93,9 @@ def plan(spec: Spec, made: Plan) -> View:
     """Odds of each outcome, per split, at each true effect; and against the number of rows."""
     from itera_nb.report.plan_picture import picture
 
-    headers = ["", "test rows", *(f"truth {points(t)} pp" if t else "truth 0" for t in made.truths), "cost"]
-    rows = [[*_scenario(spec, s, made.truths), _price(made, s)] for s in made.scenarios]
+    headers = ["", "test rows", *(f"truth {points(t)} pp" if t else "truth 0" for t in made.truths)]
+    headers += ["cost", "time"]
+    rows = [[*_scenario(spec, s, made.truths), *_price(made, s)] for s in made.scenarios]
     origin = "measured on dev" if made.measured else "a guess until dev is scored"
     thumb = "; ".join(
         f"{size(t.effect)} pp: {t.rows} rows, real power {100 * t.power:.0f} %" for t in made.thumb
@@ -107,6 +108,8 @@ def plan(spec: Spec, made: Plan) -> View:
             for name, (rows_, harm) in made.slices.items()
             if rows_
         ),
+        "rows or trials, at the expected effect: "
+        + ", ".join(f"{t.test_rows:,} rows × {t.trials} ship {100 * t.ship:.0f}" for t in made.trade),
         f"the circulating rule of thumb at this split ({thumb})",
     ]
     if spec.rule.goal == "better" and spec.expected_effect <= spec.rule.min_effect.value:
@@ -115,8 +118,13 @@ def plan(spec: Spec, made: Plan) -> View:
     return View(html=shown.html + picture(made.curve), text=shown.text)
 
 
-def _price(made: Plan, scenario: Scenario) -> str:
-    return "after the pilot" if made.row_usd is None else usd(made.row_usd * scenario.test_rows)
+def _price(made: Plan, scenario: Scenario) -> tuple[str, str]:
+    """USD and minutes of the test rows at the pilot's prices and latencies."""
+    price = "after the pilot" if made.row_usd is None else usd(made.row_usd * scenario.test_rows)
+    if made.row_seconds is None:
+        return price, "after the pilot"
+    minutes = made.row_seconds * scenario.test_rows / 60
+    return price, f"~{minutes:,.0f} min" if minutes >= 1 else "under a minute"
 
 
 def _scenario(spec: Spec, scenario: Scenario, truths: Sequence[float]) -> list[str]:

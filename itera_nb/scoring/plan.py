@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -39,6 +40,15 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True)
+class Trade:
+    """Probability of a ship (or scope) at the expected effect for this many test rows and trials."""
+
+    test_rows: int
+    trials: int
+    ship: float
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """Odds of each outcome; effects and shares are fractions.
 
@@ -49,7 +59,9 @@ class Plan:
         slices: Slice id -> (test rows under the chosen split, loss that would probably be noticed).
         thumb: The circulating rule of thumb with its real power at the same test share.
         curve: Odds at no effect and at the expected effect against the number of test rows.
+        trade: Rows against trials at the expected effect.
         row_usd: USD of one row over all arms and trials at the pilot's prices; None before it, or unknown.
+        row_seconds: Wall time of one row at the pilot's latencies and the registered concurrency (seconds).
     """
 
     rows: int
@@ -60,7 +72,9 @@ class Plan:
     slices: dict[str, tuple[int, float]]
     thumb: tuple[ThumbRule, ...]
     curve: tuple[Point, ...]
+    trade: tuple[Trade, ...]
     row_usd: float | None
+    row_seconds: float | None
 
 
 def make_plan(experiment: Experiment) -> Plan:
@@ -99,8 +113,22 @@ def make_plan(experiment: Experiment) -> Plan:
         slices=harm,
         thumb=rule_of_thumb(share, discordance),
         curve=_curve(spec, test, discordance, shares),
+        trade=_trade(spec, test, discordance, shares),
         row_usd=_row_usd(experiment),
+        row_seconds=_row_seconds(experiment),
     )
+
+
+def _trade(spec: Spec, test: int, discordance: float, shares: dict[str, float]) -> tuple[Trade, ...]:
+    rng = np.random.default_rng(20_260_103)
+    design = _design(spec, test, discordance, shares, largest=spec.expected_effect)
+    found = []
+    for rows, trials in ((test, spec.trials), (test, 1), (test * spec.trials, 1)):
+        odds = outcome_odds(
+            replace(design, rows=max(rows, 1), trials=trials), spec.expected_effect, rng, draws=CURVE_DRAWS
+        )
+        found.append(Trade(rows, trials, odds.ship + odds.scope))
+    return tuple(found)
 
 
 def _curve(spec: Spec, test: int, discordance: float, shares: dict[str, float]) -> tuple[Point, ...]:
@@ -119,6 +147,19 @@ def _row_usd(experiment: Experiment) -> float | None:
         return None
     prices = [arm["cost_usd"] for arm in pilot.body["arms"].values()]
     return None if None in prices else experiment.spec.trials * float(sum(prices))
+
+
+def _row_seconds(experiment: Experiment) -> float | None:
+    pilot, spec = experiment.state.last("pilot_passed"), experiment.spec
+    if pilot is None:
+        return None
+    total = 0.0
+    for name, arm in pilot.body["arms"].items():
+        if arm["latency_ms"] is None:
+            return None
+        side_by_side = spec.run.max_concurrency if spec.arms[name].kind == "prompt" else os.cpu_count() or 1
+        total += arm["latency_ms"] / 1000 / side_by_side
+    return spec.trials * total
 
 
 def _scenario(

@@ -127,7 +127,7 @@ def missing_record(
 
 
 def overfit_record(delta: Delta, dev: Delta | None, iterations: int) -> OverfitRecord | None:
-    """Dev against test; None where the arm has no dev effect. The arm itself counts as the first try on dev."""
+    """Dev against test; None where the arm has no dev effect. The arm itself counts as a try on dev."""
     if dev is None:
         return None
     gap = overfit.dev_test_gap(dev, delta, iterations=iterations + 1)
@@ -137,8 +137,10 @@ def overfit_record(delta: Delta, dev: Delta | None, iterations: int) -> OverfitR
         "strong": "dev looks much better than test: most of the dev gain may have been tuning",
     }[gap.level]
     if iterations:
-        best = f"the best of {iterations + 1} tries on dev is expected to look {100 * gap.expected_inflation:.1f}"
-        note = f"{note}; {best} points too good"
+        inflation = 100 * gap.expected_inflation
+        note += (
+            f"; the best of {iterations + 1} tries on dev looks {inflation:.1f} points too good on average"
+        )
     return OverfitRecord(dev.estimate, dev.low, dev.high, gap.gap, gap.z, gap.level, note)
 
 
