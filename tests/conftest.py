@@ -1,6 +1,8 @@
 """An isolated state directory for every test, and experiments with a planted effect."""
 
 import csv
+import os
+import shutil
 import textwrap
 
 import numpy as np
@@ -189,3 +191,18 @@ def make_evidence():
         )
 
     return make
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Headless Chromium; without one these tests are left out, except in CI, which has to install it."""
+    from playwright.sync_api import sync_playwright
+
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if found is None and not os.environ.get("CI"):
+        pytest.skip("no Chromium on PATH: install it to test the pages in a browser")
+    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    with sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=found, args=arguments)
+        yield chromium
+        chromium.close()

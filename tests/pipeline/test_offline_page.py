@@ -2,27 +2,20 @@
 
 import pytest
 
-sync_api = pytest.importorskip("playwright.sync_api")
-
-CHROMIUM = "/usr/bin/chromium"
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-
 
 @pytest.fixture(scope="module")
-def opened(walked):
+def opened(walked, browser):
     """The page, what it asked for, and what its console said."""
     asked, said = [], []
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        context = browser.new_context(offline=True, viewport={"width": 1280, "height": 800})
-        page = context.new_page()
-        page.on("request", lambda request: asked.append(request.url))
-        page.on("console", lambda message: said.append(f"{message.type}: {message.text}"))
-        page.on("pageerror", lambda error: said.append(f"error: {error}"))
-        page.goto((walked.world.folder / "conclusion.html").as_uri(), wait_until="load")
-        page.wait_for_timeout(300)
-        yield page, asked, said
-        browser.close()
+    context = browser.new_context(offline=True, viewport={"width": 1280, "height": 800})
+    page = context.new_page()
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("console", lambda message: said.append(f"{message.type}: {message.text}"))
+    page.on("pageerror", lambda error: said.append(f"error: {error}"))
+    page.goto((walked.world.folder / "conclusion.html").as_uri(), wait_until="load")
+    page.wait_for_timeout(300)
+    yield page, asked, said
+    context.close()
 
 
 pytestmark = pytest.mark.browser
