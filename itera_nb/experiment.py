@@ -7,6 +7,8 @@ import json
 import os
 import secrets
 import tempfile
+import threading
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -316,11 +318,19 @@ def _answer(text: str, stderr: str) -> Any:
     return value["value"]
 
 
+def _leave_with_parent(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
+
+
 def answer_as_json(work: Callable[[], Any]) -> int:
     """The other end of `Experiment.isolated`: run `work`, print its value or its error as JSON.
 
-    Unknown errors are reduced to their type, because their text may quote a row.
+    Unknown errors are reduced to their type, because their text may quote a row. The process ends with the
+    one that started it: an orphan would go on spending calls and hold the locks that a rerun needs.
     """
+    threading.Thread(target=_leave_with_parent, args=(os.getppid(),), daemon=True).start()
     try:
         reply: dict[str, Any] = {"value": work()}
     except Refusal as refusal:

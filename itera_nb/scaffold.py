@@ -120,6 +120,7 @@ def _arms(wanted: Wanted) -> list[_Arm]:
             f"1 to 3 arms beside the baseline, got {len(wanted.arms)}", fix="--arm FILE, up to three"
         )
     found: list[_Arm] = []
+    alike = len({given.rpartition(":")[2] for given in (wanted.baseline, *wanted.arms)}) == 1
     for given in (wanted.baseline, *wanted.arms):
         path, _, symbol = given.partition(":")
         source = Path(path)
@@ -129,7 +130,9 @@ def _arms(wanted: Wanted) -> list[_Arm]:
             raise ArmError(f"{path} is code: which function?", fix=f"write {path}:function")
         if source.suffix != ".py" and wanted.model is None:
             raise ArmError(f"{path} is a prompt: for which model?", fix="--model anthropic/MODEL")
-        name = re.sub(r"[^a-z0-9]+", "-", (symbol or source.stem).lower()).strip("-")
+        name = re.sub(r"[^a-z0-9]+", "-", (source.stem if alike else symbol or source.stem).lower()).strip(
+            "-"
+        )
         taken = {arm.name for arm in found}
         unique = next(n for n in (name, *(f"{name}-{i}" for i in range(2, 9))) if n not in taken)
         found.append(_Arm(unique, source, f"arms/{source.name}", symbol))
@@ -159,6 +162,8 @@ def _columns(wanted: Wanted) -> tuple[str, list[str]]:
     Raises:
         DataError: If a named column is absent, or no column identifies the rows.
     """
+    if not wanted.data.is_file():
+        raise DataError(f"there is no file {wanted.data}", fix="--data FILE, relative to where you are")
     relation = DuckDBRelation(wanted.data.resolve(), None)
     info = {c.name: c for c in relation.describe().columns}
     rows = relation.describe().rows

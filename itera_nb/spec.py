@@ -535,6 +535,9 @@ def _meaning(spec: Spec, locate: _Locator) -> Iterator[Mistake]:
     if spec.source.expected is None and ".py:" not in scorer and scorer not in JUDGED:
         message = f"the scorer {scorer!r} needs a label column"
         yield Mistake(locate.line(["source"]), "source.expected", message)
+    if spec.source.expected in spec.source.inputs:
+        message = f"{spec.source.expected!r} is the label: an arm that sees it answers from it (SG01)"
+        yield Mistake(locate.line(["source", "inputs"]), "source.inputs", message)
     if spec.source.severity_cap is not None and spec.source.severity is None:
         at = locate.line(["source", "severity_cap"])
         yield Mistake(at, "source.severity_cap", "needs `severity`")

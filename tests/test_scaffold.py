@@ -97,9 +97,17 @@ def test_prompt_arms(wanted):
     assert spec.arms["v2"].prompt == "arms/v2.md"
 
 
-def test_two_arms_of_one_name_get_two_names(wanted, tmp_path):
+def test_functions_of_one_name_are_called_after_their_files(wanted, tmp_path):
     (tmp_path / "other.py").write_text("def answer(row):\n    return 1\n", "utf-8")
-    assert list(new(wanted(arms=["other.py:answer"])).spec.arms) == ["answer", "answer-2"]
+    assert list(new(wanted(arms=["other.py:answer"])).spec.arms) == ["fees", "other"]
+
+
+def test_two_arms_of_one_name_get_two_names(wanted, tmp_path):
+    (tmp_path / "other.py").write_text(
+        "def answer(row):\n    return 1\n\n\ndef more(row):\n    return 2\n", "utf-8"
+    )
+    spec = new(wanted(arms=["other.py:answer", "other.py:more"])).spec
+    assert list(spec.arms) == ["answer", "answer-2", "more"]
 
 
 @pytest.mark.parametrize(

@@ -415,3 +415,8 @@ def test_mistakes_in_an_iteration_file(mistakes, old, new, key):
     if new:
         last = textwrap.dedent(new).split("\n")[-1]
         assert line_of(text, last) in {line for line, _, _ in found}
+
+
+def test_the_label_is_not_an_input(make_spec, tmp_path):
+    with pytest.raises(SpecError, match=r"source.inputs: 'label' is the label"):
+        make_spec(source='inputs = ["text", "label"]')

@@ -83,7 +83,14 @@ def dev(experiment: Experiment) -> str:
     units = f"{record.body['n']:,} rows × {len(arms)} arms × {trials} trials"
     head = f"  dev      {units}   {cost}   {failed} failed"
     scores = "   ".join(f"{arm} {percent(x['mean'])} ± {size(x['sd'])}" for arm, x in arms.items())
-    return f"{head}\n           {scores}   (dev: not evidence)   noise floor {_floor(experiment.state)}"
+    wrong = "".join(
+        f"\n           {arm} fails: {', '.join(f'{n} {kind}' for kind, n in x['errors'].items())}"
+        for arm, x in arms.items()
+        if x["errors"]
+    )
+    return (
+        f"{head}{wrong}\n           {scores}   (dev: not evidence)   noise floor {_floor(experiment.state)}"
+    )
 
 
 def _floor(state: State) -> str:

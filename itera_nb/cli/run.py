@@ -97,6 +97,8 @@ def extend(folder: Path, file: Path) -> int:
     """Seal the one registered top-up after an inconclusive verdict, open it, and decide on all rows."""
     import itera_nb
 
+    if not file.is_file():
+        raise IteraError(f"there is no file {file}", fix="--from FILE, relative to where you are")
     exp = itera_nb.open(folder)
     state = exp.experiment.state
     if len(state.batches) == len(state.all("test_opened")):  # else it is sealed and only wants its pass
@@ -107,14 +109,14 @@ def extend(folder: Path, file: Path) -> int:
 def _open(experiment: Experiment) -> int:
     from itera_nb.cli import lines
     from itera_nb.notebooks.runner import VERDICT, execute
-    from itera_nb.report.render import render_html
+    from itera_nb.report.files import render
     from itera_nb.verdict.preflight import require_ready
 
     require_ready(experiment)
     batch = experiment.state.batches[-1].body
     rows = batch["counts"]["test"] if "counts" in batch else batch["count"]
     click.echo(f"opening {rows:,} sealed rows, once.")
-    render_html(execute(experiment, VERDICT), experiment.path("conclusion.html"))
+    render(experiment, execute(experiment, VERDICT))
     click.echo(lines.verdict(experiment))
     return _code(experiment.state.last("verdict"))
 

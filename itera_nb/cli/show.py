@@ -30,14 +30,14 @@ def show(folder: Path) -> None:
     from itera_nb.cli import lines
     from itera_nb.notebooks.runner import VERDICT, execute
     from itera_nb.protocol import next_phase
-    from itera_nb.report.render import render_html
+    from itera_nb.report.files import render
 
     experiment = itera_nb.open(folder).experiment
     if not experiment.state.decided:
         raise IteraError("there is no verdict yet", fix="itera status says what comes next")
     page = experiment.path("conclusion.html")
     if next_phase(experiment.state) is not None or not page.is_file():
-        render_html(execute(experiment, VERDICT), page)
+        render(experiment, execute(experiment, VERDICT))
     click.echo(lines.verdict(experiment))
 
 

@@ -54,7 +54,7 @@ def execute(experiment: Experiment, phase: str) -> Path:
                 stderr_file=sys.stderr,
                 kernel_name=None,
                 # The kernel warns that loopback is not encrypted; to a reader that looks like a fault.
-                extra_arguments=["--IPKernelApp.log_level=40"],
+                extra_arguments=["--IPKernelApp.log_level=50"],
             )
     except papermill.PapermillExecutionError as error:
         temporary.replace(path)

@@ -313,7 +313,7 @@ def _sg32(f: Facts) -> Answer:
 
 def _sg33(f: Facts) -> Answer:
     count = len(f.records)
-    return _tick(bool(f.records), f"Holm over {count} arm(s); slices judged only for an arm that passes")
+    return _tick(bool(f.records), f"Holm over {count} arm(s); a slice can take a pass away, never give one")
 
 
 def _sg34(_: Facts) -> Answer:

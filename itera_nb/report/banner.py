@@ -40,7 +40,7 @@ def banner(spec: Spec, verdict: dict[str, Any], *, extendable: bool) -> Banner:
             f"{_effect(lead)} points overall; {_interval(lead['scope_effect'])} on {kept}.",
             f"Put `{lead['arm']}` behind a switch. Do not replace `{base}` everywhere.",
         )
-    said = " ".join(f"`{r['arm']}`: {_effect(r)} points, {_in_words(r)}" for r in records)
+    said = " ".join(f"`{r['arm']}`: {_effect(r)} points, {_in_words(r)}{_losses(r)}" for r in records)
     names = ", ".join(f"`{r['arm']}`" for r in records)
     if outcome == "kill":
         return Banner(f"KILL \u2014 {names}: keep `{base}`", said, f"Keep `{base}`. Do not ship {names}.")
@@ -94,7 +94,7 @@ def test_next(verdict: dict[str, Any]) -> str:
     """One sentence, and never "more iterations"."""
     records = verdict["records"]
     flagged = [(r, s) for r in records for s in r["slices"] if s["level"] == "flagged"]
-    if flagged and verdict["outcome"] in {"scope", "kill"}:
+    if flagged and verdict["outcome"] != "ship":
         record, worst = min(flagged, key=lambda x: x[1]["estimate"])
         return f"Does the loss of `{record['arm']}` on {worst['id']} remain on rows from another period?"
     if verdict["outcome"] == "ship":
@@ -128,6 +128,14 @@ def _in_words(record: dict[str, Any]) -> str:
     }
     sentence = str(record["sentence"])
     return words.get(record["reason"], sentence.partition(": ")[2] or sentence)
+
+
+def _losses(record: dict[str, Any]) -> str:
+    """Slices that an arm is shown to lose on, which an overall figure would average away."""
+    shown = [
+        f"{s['id']} ({points(s['estimate'])})" for s in record["slices"] if s["regression"] == "regression"
+    ]
+    return f" It loses on {', '.join(shown)}." if shown else ""
 
 
 def _ruled_out(record: dict[str, Any]) -> str:

@@ -228,6 +228,7 @@ def _iterations(experiment: Experiment) -> list[dict[str, Any]]:
                 "parent": body["parent"],
                 "predicted_effect": body["predicted_effect"],
                 "predicted_rows": body["predicted_rows"],
+                "dev_overall": result.overall.estimate,
                 "dev_effect": result.effect.estimate,
                 "dev_low": result.effect.low,
                 "dev_high": result.effect.high,

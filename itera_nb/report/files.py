@@ -11,8 +11,9 @@ from itera_nb.ledger import Record
 from itera_nb.report.charts import write_charts
 from itera_nb.report.conclusion import conclusion_md
 from itera_nb.report.data_json import build
+from itera_nb.report.render import render_html
 
-DATA, PAGE = "data.json", "conclusion.md"
+DATA, PAGE, HTML = "data.json", "conclusion.md", "conclusion.html"
 
 
 def conclude(experiment: Experiment) -> Record:
@@ -43,4 +44,17 @@ def _as_recorded(experiment: Experiment, done: Record) -> bool:
         path = experiment.path(name)
         return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
-    return all(hash_of(name) == sha256 for name, sha256 in done.body["files"].items())
+    kept = {name: sha256 for name, sha256 in done.body["files"].items() if name != HTML}
+    return all(hash_of(name) == sha256 for name, sha256 in kept.items())
+
+
+def render(experiment: Experiment, notebook: Path) -> Path:
+    """Write `conclusion.html` from the executed verdict notebook and record its hash beside the others."""
+    done = experiment.state.last("concluded")
+    assert done is not None
+    page = experiment.path(HTML)
+    render_html(notebook, page)
+    files = done.body["files"] | {HTML: hashlib.sha256(page.read_bytes()).hexdigest()}
+    if files != done.body["files"]:
+        experiment.record("concluded", {"files": files})
+    return page

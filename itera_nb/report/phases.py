@@ -245,7 +245,8 @@ def scores(spec: Spec, part: str, scored: Scored) -> View:
     for arm in spec.arms:
         x = scored.record.body["arms"][arm]
         bad = {k: v for k, v in x["statuses"].items() if k != "ok"}
-        failed = ", ".join(f"{v} {k}" for k, v in bad.items()) or "0"
+        kinds = f" ({', '.join(f'{n} {kind}' for kind, n in x['errors'].items())})" if x["errors"] else ""
+        failed = (", ".join(f"{v} {k}" for k, v in bad.items()) or "0") + kinds
         mark = " (baseline)" if arm == spec.baseline else ""
         figures = [percent(x["mean"]), f"± {size(x['sd'])}", len(x["trials"]), failed, x["unscored"]]
         rows.append([arm + mark, *figures, *(f"{x['secondary'][m]:.3f}" for m in spec.metric.secondary)])

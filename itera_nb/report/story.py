@@ -399,7 +399,7 @@ def _slices_say(results: Results, lead: Node) -> str:
     flagged = [name for name, level in named if level == "flagged"]
     if flagged:
         verb = "is" if len(flagged) == 1 else "are"
-        return f"{join(flagged)} {verb} flagged: more than the allowed loss is likely."
+        return f"{join(flagged)} {verb} flagged: a loss beyond the allowed one is not ruled out."
     unresolved = [name for name, level in named if level == "unresolved"]
     if unresolved:
         return (
@@ -522,7 +522,7 @@ def _limits(results: Results, experiment: Node, itera: Node, lead: Node) -> tupl
 
 def _dev_say(dev: Node, lead: Node) -> str:
     floor = dev.optional("noise_floor")
-    noise = f"noise floor {size(floor)} points" if floor else "re-runs identical"
+    noise = f"noise floor {size(floor)} points" if floor else "the baseline's re-runs are identical"
     read_rows = f"rows read by a person: {count(dev.number('revealed'))}"
     rows = f"Dev scores (pale bars, {count(dev.number('n'))} rows)"
     line = f"{rows} were open to tuning and are no evidence; {noise}; {read_rows}."
@@ -543,6 +543,10 @@ def _iteration(node: Node) -> IterationLine:
     result = (
         f"dev {points(node.number('dev_effect'))} {interval(node.number('dev_low'), node.number('dev_high'))}"
     )
+    if node.has("predicted_rows") and node.node("predicted_rows").keys:
+        rows = node.node("predicted_rows")
+        named = ", ".join(f"{key}={rows.text(key)}" for key in rows.keys)
+        result += f" on its predicted rows ({named}), {points(node.number('dev_overall'))} on all"
     predicted = threshold(node.number("predicted_effect"))
     evidence = f" ({node.text('evidence')})" if node.has("evidence") else ""
     gate = f"{node.text('class', 'not classed').replace('_', ' ')}{evidence}, {node.text('gate')}"

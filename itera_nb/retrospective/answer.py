@@ -184,11 +184,25 @@ class _Sizing:
 
 
 def _sizing(delta: Delta, rule: decision.Rule) -> _Sizing:
-    """The closed form in both directions; n se^2 is the variance of one row, clusters included."""
-    per_unit = power.closed_form_rows(rule.null + 1, delta.n * delta.se**2, null=rule.null, alpha=rule.alpha)
+    """The closed form in both directions; n se^2 is the variance of one row, clusters included.
+
+    An effect of e needs at least a share e of rows that differ, however few differed here, and no conclusion
+    is drawn from fewer than `decision.FEWEST_ROWS` rows.
+    """
+    seen = delta.n * delta.se**2
+
+    def rows_for(effect: float) -> int:
+        size = abs(effect)
+        variance = max(seen, size - size**2)
+        wanted = power.closed_form_rows(effect, variance, null=rule.null, alpha=rule.alpha)
+        return max(math.ceil(wanted), decision.FEWEST_ROWS)
+
+    low, high = rule.null, rule.null + 1.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (low, middle) if rows_for(middle) <= delta.n else (middle, high)
     planned = 0.0 if rule.goal == "no_worse" else 2 * rule.min_effect
-    rows = math.ceil(per_unit / (planned - rule.null) ** 2) if planned > rule.null else None
-    return _Sizing(rule.null + math.sqrt(per_unit / delta.n), planned, rows)
+    return _Sizing(high, planned, rows_for(planned) if planned > rule.null else None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from itera_nb.stats.slices import detectable_harm
 GUESSED_DISCORDANCE = 0.20
 DRAWS = 2_000
 CURVE_DRAWS = 500
+LARGEST = 0.5  # with a larger effect nearly every row differs, and nothing is left to plan
 CURVE_SIZES = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0)
 
 
@@ -83,8 +84,7 @@ def make_plan(experiment: Experiment) -> Plan:
     sampled, sealed = state.last("sampled"), state.last("sealed")
     rows = sampled.body["rows"] if sampled else int(experiment.isolated("itera_nb.source", "preview")["rows"])
     discordance, measured = _discordance(experiment)
-    tau = min(spec.rule.min_effect.value, 0.5)
-    expected = spec.expected_effect
+    tau, expected = min(spec.rule.min_effect.value, LARGEST), _expected(spec)
     truths = tuple(dict.fromkeys(round(x, 4) for x in (0.0, tau, (tau + expected) / 2, expected)))
     shares = _slice_shares(experiment)
     scenarios = []
@@ -121,11 +121,11 @@ def make_plan(experiment: Experiment) -> Plan:
 
 def _trade(spec: Spec, test: int, discordance: float, shares: dict[str, float]) -> tuple[Trade, ...]:
     rng = np.random.default_rng(20_260_103)
-    design = _design(spec, test, discordance, shares, largest=spec.expected_effect)
+    design = _design(spec, test, discordance, shares, largest=_expected(spec))
     found = []
     for rows, trials in ((test, spec.trials), (test, 1), (test * spec.trials, 1)):
         odds = outcome_odds(
-            replace(design, rows=max(rows, 1), trials=trials), spec.expected_effect, rng, draws=CURVE_DRAWS
+            replace(design, rows=max(rows, 1), trials=trials), _expected(spec), rng, draws=CURVE_DRAWS
         )
         found.append(Trade(rows, trials, odds.ship + odds.scope))
     return tuple(found)
@@ -135,8 +135,8 @@ def _curve(spec: Spec, test: int, discordance: float, shares: dict[str, float]) 
     rng = np.random.default_rng(20_260_102)
     points = []
     for size in CURVE_SIZES:
-        design = _design(spec, max(round(test * size), 1), discordance, shares, largest=spec.expected_effect)
-        odds = [outcome_odds(design, t, rng, draws=CURVE_DRAWS) for t in (0.0, spec.expected_effect)]
+        design = _design(spec, max(round(test * size), 1), discordance, shares, largest=_expected(spec))
+        odds = [outcome_odds(design, t, rng, draws=CURVE_DRAWS) for t in (0.0, _expected(spec))]
         points.append(Point(design.rows, *odds))
     return tuple(points)
 
@@ -199,6 +199,10 @@ def _design(spec: Spec, rows: int, discordance: float, shares: dict[str, float],
         floor=spec.rule.max_slice_loss,
         arms=len(spec.candidates),
     )
+
+
+def _expected(spec: Spec) -> float:
+    return min(spec.expected_effect, LARGEST)
 
 
 def _partition(shares: dict[str, float]) -> tuple[float, ...]:

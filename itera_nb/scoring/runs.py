@@ -236,6 +236,7 @@ def summarise(results: pd.DataFrame, evidence: Evidence) -> dict[str, Any]:
             "deterministic": bool(scores.shape[1] > 1 and np.all(scores.max(axis=1) == scores.min(axis=1))),
             "sd": float(per_trial.std(ddof=1)) if per_trial.size > 1 else 0.0,
             "statuses": {str(k): int(v) for k, v in part["status"].value_counts().items()},
+            "errors": _errors(part),
             "unscored": int(part["score"].isna().sum()),
             "secondary": evidence.secondary[arm],
             "cost_per_1k_usd": None if cost is None else 1000 * float(cost.mean()),
@@ -245,6 +246,12 @@ def summarise(results: pd.DataFrame, evidence: Evidence) -> dict[str, Any]:
             "amortised": bool(part["amortised"].any()),
         }
     return {"n": len(evidence.ids), "arms": arms}
+
+
+def _errors(part: pd.DataFrame) -> dict[str, int]:
+    """The commonest kinds of failed calls, by exception type: a type quotes no row."""
+    failed = part.loc[part["status"] != "ok", "error"].str.split(":").str[0]
+    return {str(kind): int(n) for kind, n in failed.value_counts().head(3).items() if kind}
 
 
 def _quantile(values: pd.Series[float], q: float) -> float | None:

@@ -15,7 +15,7 @@ from itera_nb.stats.multiplicity import adjusted_p
 from itera_nb.stats.paired import Delta, Floats, Labels, cluster_codes, paired_delta, wald
 
 Level: TypeAlias = Literal["flagged", "cleared", "unresolved", "not assessed"]
-Wording: TypeAlias = Literal["regression", "likely regression"]
+Wording: TypeAlias = Literal["regression", "likely regression", "possible regression"]
 SliceRule: TypeAlias = Literal["posterior", "raw_point", "harm_test", "literal"]
 
 FLAG, CLEAR = 0.20, 0.10
@@ -35,8 +35,8 @@ class HarmPosterior:
 class SliceResult:
     """One slice: its own interval, its level and, where assessed, harm probability and shrunken effect.
 
-    `wording` is "regression" (harm shown at the Holm-adjusted level) or "likely regression" for a flagged
-    slice.
+    `wording` of a flagged slice is "regression" (harm shown at the Holm-adjusted level), "likely regression"
+    (harm more probable than not) or "possible regression".
     """
 
     name: str
@@ -152,7 +152,8 @@ def judge_slices(
         level: Level = "flagged" if flagged[i] else "cleared" if cleared[i] else "unresolved"
         wording: Wording | None = None
         if flagged[i]:
-            wording = "regression" if shown[i] else "likely regression"
+            wording = "likely regression" if posterior.probability[i] > 0.5 else "possible regression"
+            wording = "regression" if shown[i] else wording
         p_harm, shrunken = float(posterior.probability[i]), float(posterior.mean[i])
         return SliceResult(name, deltas[name], level, p_harm, shrunken, wording)
 

@@ -205,6 +205,8 @@ def rows_needed(spec: Spec, d: Floats, rule: decision.Rule) -> int | None:
     if rule.goal != "better" or expected <= rule.null:
         return None
     variance = float(d.var(ddof=1)) if d.size > 1 else 0.0
+    # An effect of e needs at least a share e of rows that differ, however few differed here.
+    variance = max(variance, expected - expected**2)
     if variance == 0:
         return None
     rows = power.closed_form_rows(expected, variance, null=rule.null, alpha=rule.alpha / len(spec.candidates))

@@ -5,13 +5,16 @@ Runs only in the isolated process (`itera_nb.verdict.__main__`).
 
 from __future__ import annotations
 
+import contextlib
 import secrets
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from itera_nb.arms.runtime import RunnableArm
-from itera_nb.exceptions import RecordError
+from itera_nb.exceptions import RecordError, StoppedError
 from itera_nb.experiment import Experiment
 from itera_nb.ledger import Record, digest
 from itera_nb.scoring.attempts import AttemptLog
@@ -56,6 +59,27 @@ def open_and_decide(experiment: Experiment) -> dict[str, Any]:
     Raises:
         Refusal: If anything that was locked has changed, or every sealed batch has had its one pass.
     """
+    with _alone(experiment):
+        return _open_and_decide(experiment)
+
+
+@contextlib.contextmanager
+def _alone(experiment: Experiment) -> Iterator[None]:
+    """One verdict process at a time, known before anything is claimed; a dead one's lock is freed."""
+    lock = FileLock(experiment.path("sealed", "verdict.lock"), timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise StoppedError(
+            "another process is in the middle of this pass", fix="wait for it, then: itera show"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _open_and_decide(experiment: Experiment) -> dict[str, Any]:
     require_ready(experiment)
     state = experiment.state
     if state.pass_open:

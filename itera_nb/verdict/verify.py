@@ -15,6 +15,7 @@ from itera_nb.protocol import State
 from itera_nb.verdict.opening import decide
 
 ROWS = ("data/", "runs/", "sealed/", "snapshot/")
+DERIVED = ("conclusion.html",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +60,22 @@ def verify(experiment: Experiment) -> Report:
         findings.append(toml)
     for promise in _promises(state):
         path = experiment.path(promise.file)
+        if not path.is_file() and promise.file in DERIVED:
+            continue
         if not path.is_file() and promise.file.startswith(ROWS):
             absent += 1
             continue
         same = path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == promise.sha256
         fault = "is as recorded" if same else ("was changed" if path.is_file() else "is missing")
         findings.append(Finding(same, f"{promise.file} {fault}", promise.record.seq))
+    findings += _arms(experiment, state)
     if state.has("verdict") and not absent and all(f.holds for f in findings):
         findings.append(_recomputed(experiment, state))
-    return Report(findings, "record only" if absent else "record and rows")
+    if not absent:
+        return Report(findings, "record and rows")
+    return Report(
+        findings, "record only: files with rows are not here, so the verdict was not computed again"
+    )
 
 
 def _chain(state: State) -> Finding:
@@ -82,6 +90,19 @@ def _toml(experiment: Experiment, state: State) -> Finding | None:
         return None
     same = toml_hash(experiment) == locks[-1].body["toml"]
     return Finding(same, f"experiment.toml {'is as locked' if same else 'was changed'}", locks[-1].seq)
+
+
+def _arms(experiment: Experiment, state: State) -> Iterator[Finding]:
+    """The arms in the folder against those that were locked: what is committed must be what was tested."""
+    locked = state.last("locked")
+    if locked is None:
+        return
+    for file, sha256 in locked.body["files"].items():
+        if file.startswith("pythonpath/"):
+            continue
+        path = experiment.path(file)
+        same = path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == sha256
+        yield Finding(same, f"{file} {'is as locked' if same else 'is not what was locked'}", locked.seq)
 
 
 def _promises(state: State) -> Iterator[_Promise]:

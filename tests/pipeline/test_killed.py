@@ -1,7 +1,10 @@
 """kill -9 in the middle: the same command finishes, and no finished unit is paid twice."""
 
 import json
+import os
 import random
+import signal
+import time
 from collections import Counter
 
 import pytest
@@ -199,3 +202,19 @@ class Codec:
 
     def decode(self, text):
         return self._lines.decrypt(text)
+
+
+def test_a_rerun_goes_on_when_only_the_command_was_killed(staged, tmp_path):
+    """The kernel and the isolated process must not outlive it: they would hold the pass and go on spending."""
+    stage = staged["locked"].twin(tmp_path / "world")
+    before = stage.calls()
+    process = stage.world.start("verdict")
+    assert wait_until(lambda: stage.calls().total() >= before.total() + 20, process)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    deadline = time.monotonic() + 60
+    while (done := stage.world.itera("verdict")).code == 2 and time.monotonic() < deadline:
+        assert "middle of this pass" in done.text or "another run" in done.text
+        time.sleep(1)
+    assert done.code in CODES.values(), done.text
+    assert len(stage.world.records("resumed")) == 1, "a refused rerun is not a resume"
