@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from multiprocessing import resource_tracker
 from multiprocessing.context import SpawnContext, SpawnProcess
 from multiprocessing.process import BaseProcess
 from types import ModuleType
@@ -32,3 +33,34 @@ class WorkerContext(SpawnContext):
     """`multiprocessing.get_context("spawn")` that leaves the caller's main module alone."""
 
     Process = _Process
+
+
+class _Tracker:
+    """Ends the resource tracker that spawning starts, once no worker is left.
+
+    It ignores SIGTERM, so that a notebook kernel that is asked to end would wait seconds for it. One that
+    runs already belongs to somebody else and is left alone.
+    """
+
+    def __init__(self) -> None:
+        self._mutex = threading.Lock()
+        self._workers = 0
+        self._ours = False
+
+    def enter(self) -> None:
+        """A worker is about to start."""
+        with self._mutex:
+            if self._workers == 0:
+                self._ours = getattr(resource_tracker._resource_tracker, "_fd", 0) is None  # noqa: SLF001
+            self._workers += 1
+
+    def leave(self) -> None:
+        """A worker has ended."""
+        with self._mutex:
+            self._workers -= 1
+            stop = getattr(resource_tracker._resource_tracker, "_stop", None)  # noqa: SLF001
+            if self._workers == 0 and self._ours and stop is not None:
+                stop()
+
+
+tracker = _Tracker()

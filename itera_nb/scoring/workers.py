@@ -26,7 +26,7 @@ from itera_nb.exceptions import ArmError, StoppedError
 
 from . import child
 from .child import Answer, Failure, Item, Setup, Started
-from .spawn import WorkerContext
+from .spawn import WorkerContext, tracker
 
 CHUNK = 64
 FIT_TIMEOUT_S = 3600.0
@@ -142,6 +142,7 @@ class Worker:
             self._process = context.Process(
                 target=child.serve, args=arguments, kwargs={"quiet": self.setup.quiet}
             )
+            tracker.enter()
             self._process.start()
             theirs.close()
         if self._halted:
@@ -172,6 +173,7 @@ class Worker:
         code = process.exitcode
         self._process = self._pipe = self._started = None
         process.close()
+        tracker.leave()
         return code
 
     def _failure(self, kind: str, message: str) -> Failure:
