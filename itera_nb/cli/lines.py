@@ -123,7 +123,7 @@ def verdict(experiment: Experiment) -> str:
     done = experiment.state.last("concluded")
     head = short_hash(record.hash)
     written = sorted(done.body["files"]) if done else []
-    files = "  ".join([*(f for f in written if "/" not in f), "conclusion.html", "charts/"])
+    files = "  ".join([*(f for f in written if "/" not in f), "charts/"])
     where = os.path.relpath(experiment.path("conclusion.html"))
     return "\n".join([*lines, f"{files}    record head {head}", f"open {where}"])
 

@@ -160,10 +160,11 @@ def _complete(scores: ArrayLike) -> Floats:
 
 
 def _cochran_q(y: Floats) -> tuple[float, float]:
-    rows = y.sum(axis=1)
-    if not np.any((rows > 0) & (rows < y.shape[1])):
+    """Cochran's Q and its p value (Cochran 1950); importing statsmodels for one sum would cost 60 MB."""
+    trials = y.shape[1]
+    rows, columns = y.sum(axis=1), y.sum(axis=0)
+    spread = float(trials * rows.sum() - (rows**2).sum())
+    if spread == 0:
         return 0.0, 1.0
-    from statsmodels.stats.contingency_tables import cochrans_q
-
-    result = cochrans_q(y)
-    return float(result.statistic), float(result.pvalue)
+    q = (trials - 1) * (trials * float((columns**2).sum()) - float(columns.sum()) ** 2) / spread
+    return q, float(special.chdtrc(trials - 1, q))

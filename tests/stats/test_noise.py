@@ -82,3 +82,14 @@ def test_noise_floor_of_the_method():
         sd_multipliers(1)
     with pytest.raises(ValueError, match="complete"):
         trial_anova([[1.0, np.nan], [0.0, 1.0]])
+
+
+def test_cochran_q_is_that_of_statsmodels():
+    from statsmodels.stats.contingency_tables import cochrans_q
+
+    rng = np.random.default_rng(5)
+    for trials in (2, 3, 5):
+        y = (rng.random((40, trials)) < np.linspace(0.3, 0.6, trials)).astype(float)
+        found, expected = trial_drift(y), cochrans_q(y)
+        assert found.statistic == pytest.approx(float(expected.statistic))
+        assert found.p == pytest.approx(float(expected.pvalue))
