@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
@@ -29,6 +30,7 @@ from .child import Answer, Failure, Item, Setup, Started
 from .spawn import WorkerContext, tracker
 
 CHUNK = 64
+KILLED_PAUSE_S = 0.5
 FIT_TIMEOUT_S = 3600.0
 GRACE_S = 1.0
 EXIT_S = 5.0
@@ -132,7 +134,8 @@ class Worker:
             raise StoppedError("the run was stopped")
         if late:
             return self._failure("Timeout", f"no answer within {timeout_s:g} s")
-        return self._failure("Crash", f"the process ended with code {code}")
+        kind = "Killed" if code == -signal.SIGKILL else "Crash"
+        return self._failure(kind, f"the process ended with code {code}")
 
     def _open(self) -> Connection:
         if self._pipe is None:
@@ -213,6 +216,7 @@ def answers(
     edges = [0, *range(first, len(items), size), len(items)]
     ranges = deque((a, b) for a, b in itertools.pairwise(edges) if a < b)
     pace = timeout_s
+    killed: set[int] = set()
     while ranges:
         low, high = ranges.popleft()
         gate(high - low)
@@ -221,6 +225,11 @@ def answers(
         if isinstance(outcome, Failure) and high - low > 1:
             middle = (low + high) // 2
             ranges.extendleft([(middle, high), (low, middle)])
+        elif isinstance(outcome, Failure) and outcome.error_type == "Killed" and low not in killed:
+            # From outside: the run is being killed, or memory ran out. Neither is the row's failure yet.
+            killed.add(low)
+            time.sleep(KILLED_PAUSE_S)
+            ranges.appendleft((low, high))
         elif isinstance(outcome, Failure):
             yield low, _single(outcome, timeout_s)
         else:

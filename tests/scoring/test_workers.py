@@ -345,3 +345,24 @@ def test_a_workers_imports_are_light():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     heavy = {"numpy", "pandas", "scipy", "duckdb", "pyarrow", "pydantic", "anthropic", "filelock", "jinja2"}
     assert not heavy & set(done.stdout.split())
+
+
+def test_a_row_whose_worker_was_killed_from_outside_is_tried_once_more(tmp_path):
+    """SIGKILL comes from outside (a run that is being killed, no memory): it is not yet the row's failure."""
+    (tmp_path / "arms").mkdir()
+    flag = tmp_path / "flag"
+    code = f"""
+import os, pathlib, signal
+flag = pathlib.Path({str(flag)!r})
+def f(row):
+    if row["n"] == 1 and not flag.exists():
+        flag.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    if row["n"] == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return "x"
+"""
+    (tmp_path / "arms" / "k.py").write_text(code, "utf-8")
+    got = call_each(tmp_path, "arms/k.py:f", [({"n": n},) for n in range(4)])
+    assert [a.status for a in got] == ["ok", "ok", "error", "ok"]
+    assert got[2].error_type == "Killed"
