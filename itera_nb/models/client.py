@@ -1,0 +1,98 @@
+"""What every vendor's client has in common: a request, a reply, and the ways in which a call can fail."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Literal, Protocol, Self, TypeAlias
+
+Trouble: TypeAlias = Literal["rate_limit", "server", "connection", "late", "garbled", "request"]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One call of a model, before a vendor's own form is given to it.
+
+    Args:
+        model: The model's name without its vendor.
+        messages: Turns in order, `{"role": "user" | "assistant", "content": ...}`.
+        system: The system text.
+        params: Further parameters as registered (`max_tokens`, `effort`, `thinking` ...).
+        tools: Tool definitions in the vendor's form.
+        schema: JSON schema that the answer must follow.
+    """
+
+    model: str
+    messages: Sequence[Mapping[str, Any]]
+    system: str | None = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+    tools: Sequence[Mapping[str, Any]] = ()
+    schema: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A model's answer.
+
+    Args:
+        text: All text of the answer.
+        stop_reason: Anthropic's word for why it ended (`end_turn`, `max_tokens`, `refusal` ...); other vendors'
+            words are translated.
+        usage: The vendor's usage fields and `model` (`vendor/name`).
+        latency_ms: Milliseconds of this call.
+        tool_calls: `{"name": ..., "input": {...}}` in order.
+    """
+
+    text: str
+    stop_reason: str
+    usage: Mapping[str, Any]
+    latency_ms: float
+    tool_calls: Sequence[Mapping[str, Any]] = ()
+
+
+class CallError(Exception):
+    """One call that brought no answer; whether it is tried again is the engine's decision.
+
+    Args:
+        trouble: What went wrong; all but `request` may pass.
+        error_type: The exception's type.
+        message: The vendor's words; may quote the prompt.
+        retry_after_s: Seconds that the vendor asks to wait.
+    """
+
+    def __init__(
+        self, trouble: Trouble, error_type: str, message: str, retry_after_s: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.trouble = trouble
+        self.error_type = error_type
+        self.retry_after_s = retry_after_s
+
+    @property
+    def may_pass(self) -> bool:
+        """Whether the same call could succeed later."""
+        return self.trouble != "request"
+
+
+class Client(Protocol):
+    """A vendor's client, shared by all arms of a run; to be used in one event loop, inside `async with`."""
+
+    async def send(self, request: Request, *, timeout_s: float) -> Reply:
+        """One call, without retries.
+
+        Raises:
+            CallError: It brought no answer.
+            StoppedError: No call would bring one: key, credit, permission or model.
+        """
+        ...
+
+    async def __aenter__(self) -> Self:
+        """Ready to send."""
+        ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        """Close all connections."""
+        ...
