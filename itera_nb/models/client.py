@@ -37,8 +37,8 @@ class Reply:
 
     Args:
         text: All text of the answer.
-        stop_reason: Anthropic's word for why it ended (`end_turn`, `max_tokens`, `refusal` ...); other vendors'
-            words are translated.
+        stop_reason: Anthropic's word for why it ended (`end_turn`, `max_tokens`, `refusal` ...); other
+            vendors' words are translated.
         usage: The vendor's usage fields and `model` (`vendor/name`).
         latency_ms: Milliseconds of this call.
         tool_calls: `{"name": ..., "input": {...}}` in order.
