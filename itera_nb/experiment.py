@@ -17,7 +17,7 @@ from itera_nb import __version__
 from itera_nb.exceptions import IteraError, RecordError, Refusal, StoppedError
 from itera_nb.ledger import Ledger, Record, sync_folder
 from itera_nb.protocol import State, check
-from itera_nb.spec import Spec, load_spec
+from itera_nb.spec import PRICES, Spec, load_spec
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,9 +66,8 @@ class Experiment:
 
     @property
     def spec(self) -> Spec:
-        """The validated `experiment.toml`, read again whenever the file changes."""
-        stat = self.toml.stat()
-        stamp = (stat.st_mtime_ns, stat.st_size)
+        """The validated `experiment.toml` with `prices.toml`, read again whenever one of them changes."""
+        stamp = tuple(_stamp(path) for path in (self.toml, self.folder / PRICES))
         if getattr(self, "_spec_stamp", None) != stamp:
             self._spec, self._spec_stamp = load_spec(self.toml), stamp
         return self._spec
@@ -297,6 +296,14 @@ class Experiment:
                 process.wait()
                 raise StoppedError("interrupted; what was finished is kept", fix="run it again") from None
         return _answer(answer, "".join(tail))
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        return None
+    return stat.st_mtime_ns, stat.st_size
 
 
 def _answer(text: str, stderr: str) -> Any:

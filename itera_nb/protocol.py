@@ -16,7 +16,7 @@ from itera_nb.ledger import Record
 MAX_ITERATIONS = 3
 MAX_SPRINTS = 3
 NOTHING_SEEN = "nothing run"
-VOIDED = {"baseline_measured", "pilot_passed", "scored", "locked"}
+VOIDED = {"baseline_measured", "pilot_passed", "scored", "judge_checked", "locked"}
 
 SAFEGUARDS: dict[str, str] = {
     "SG01": "the test set is not read before the verdict",
@@ -366,6 +366,7 @@ NEEDS: dict[str, tuple[Need, ...]] = {
     "metric_locked": (BASELINE, METRIC_OPEN),
     "pilot_passed": (METRIC,),
     "scored": (PILOT, AUDIT, NOT_LOCKED),
+    "judge_checked": (DEV_SCORED, NOT_OPENED),
     "iteration_registered": (DEV_SCORED, NOT_LOCKED, PREVIOUS_SCORED, SPRINT_OPEN, SPRINTS_LEFT),
     "gate": (DEV_SCORED, NOT_LOCKED, SPRINT_RAN, PREVIOUS_SCORED),
     "locked": (DEV_SCORED, NOT_LOCKED, GATED),

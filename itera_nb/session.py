@@ -10,6 +10,7 @@ from pathlib import Path
 
 from itera_nb.exceptions import IteraError, Refusal
 from itera_nb.experiment import Experiment
+from itera_nb.models.credentials import load_dotenv
 from itera_nb.protocol import PHASES, SAFEGUARDS, check, next_phase
 from itera_nb.report import phases, tables
 from itera_nb.report.view import View
@@ -17,6 +18,8 @@ from itera_nb.report.view import View
 
 def open(folder: str | Path = ".") -> Session:  # noqa: A001 - reads as itera_nb.open(folder)
     """Open the experiment in `folder`, or in the folder above when called from its notebooks.
+
+    Keys in its `.env` are put into this process's environment.
 
     Raises:
         IteraError: If there is no experiment.
@@ -26,7 +29,8 @@ def open(folder: str | Path = ".") -> Session:  # noqa: A001 - reads as itera_nb
     if not (path / "experiment.toml").is_file() and (path.parent / "experiment.toml").is_file():
         path = path.parent
     experiment = Experiment(path)
-    _ = experiment.spec, experiment.state
+    load_dotenv(path, (model.api_key_env for model in experiment.spec.models.values() if model.api_key_env))
+    _ = experiment.state
     return Session(experiment)
 
 
@@ -41,7 +45,7 @@ class Session:
         self.split = _Split(experiment)
         self.train = _Train(experiment)
         self.metric = _Metric(experiment)
-        self.judge = _Judge()
+        self.judge = _Judge(experiment)
 
     # any time ----------------------------------------------------------------------------------------------
 
@@ -103,11 +107,12 @@ class Session:
     # 3-run -------------------------------------------------------------------------------------------------
 
     def pilot(self) -> View:
-        """Every output of one train row, in full, with cost, tokens and latency."""
+        """Every request and output of one train row, in full, with cost, tokens and latency."""
+        from itera_nb.report.pilot import pilot_view
         from itera_nb.scoring.pilot import run_pilot
 
         self._unchanged()
-        return phases.pilot(self.experiment.spec, run_pilot(self.experiment))
+        return pilot_view(self.experiment.spec, run_pilot(self.experiment))
 
     def run(self, part: str = "dev", *, trials: int | None = None) -> View:
         """Score every registered arm on train or dev; finished units are not repeated."""
@@ -235,7 +240,7 @@ class Session:
         require_unchanged(self.experiment)
 
 
-ASKING = {"SG08", "SG12", "SG13"}
+ASKING = {"SG08", "SG12", "SG13", "budget"}
 
 
 class _Frame:
@@ -353,10 +358,26 @@ class _Metric:
 
 
 class _Judge:
+    def __init__(self, experiment: Experiment) -> None:
+        self._experiment = experiment
+
     def rubric(self) -> View:
         """The judge's rubric, if the metric has one."""
-        return tables.message("no judge: the metric is deterministic")
+        from itera_nb.report.judged import rubric
+
+        return rubric(self._experiment.spec, self._experiment.folder)
 
     def check(self) -> View:
-        """Agreement of a second judge, if there is a judge."""
-        return tables.message("no judge to check: the metric is deterministic")
+        """Agreement of the registered second judge, or of a person's blind ratings, on sampled dev rows."""
+        from itera_nb.arms.lock import require_unchanged
+        from itera_nb.report.judge_check import check_view
+        from itera_nb.scoring.judge_check import HUMAN
+        from itera_nb.verdict.dev_check import check_judge, worksheet
+
+        experiment = self._experiment
+        if experiment.spec.judge is None:
+            return tables.message("no judge to check: the metric is deterministic")
+        require_unchanged(experiment)
+        found = check_judge(experiment)
+        wanted = found.second == HUMAN and found.record is None and not experiment.state.has("test_opened")
+        return check_view(experiment.spec, found, worksheet(experiment) if wanted else None)

@@ -14,17 +14,30 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    RootModel,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 
 from itera_nb.exceptions import Mistake, SpecError
 
 Kind: TypeAlias = Literal["python", "prompt", "http", "command", "recorded"]
 Fraction: TypeAlias = Annotated[float, Field(ge=0, le=1)]
+PRICES = "prices.toml"
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
+URL = re.compile(r"https?://[^/?#@\s]+(?:[/?#]\S*)?")
+HEADER = re.compile(r"(?:[A-Za-z][A-Za-z-]* )?env:[A-Za-z_][A-Za-z0-9_]*")
 EFFECT = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(pp|%)\s*")
 MAX_CANDIDATES = 3
 JUDGED = {"judge", "preference"}
+RECORDED = "recorded"
+"""The scorer of recorded arms whose files hold scores: taken as they are."""
 NOT_INHERITED = {"baseline", "ref", "change", "bundle", "negative_control", "from_"}
 
 
@@ -86,7 +99,7 @@ class ArmSpec(_Section):
     system: str | None = None
     params: dict[str, Any] = {}
     tools: str | None = None
-    few_shot: str | None = None
+    few_shot: str | Annotated[int, Field(ge=1)] | None = None
     parse: dict[str, Any] | None = None
     file: str | None = None
     output: str | None = None
@@ -95,7 +108,9 @@ class ArmSpec(_Section):
     cost_usd: str | None = None
     latency_ms: str | None = None
     url: str | None = None
+    headers: dict[str, str] = {}
     command: str | list[str] | None = None
+    env: list[str] = []
     cost: Literal["free"] | None = None
     timeout_s: float | None = Field(default=None, gt=0)
     batch_size: int | None = Field(default=None, ge=1)
@@ -202,12 +217,30 @@ class MetricSpec(_Section):
     fail_below: Fraction = 0.5
     failure_modes: Annotated[dict[str, ModeSpec] | str | None, BeforeValidator(_read_modes)] = None
 
+    @property
+    def pairwise(self) -> bool:
+        """Whether an arm's output is compared with the baseline's: the score is a preference, -1 to 1."""
+        return is_pairwise(self.scorer)
+
+
+def is_pairwise(scorer: str) -> bool:
+    """Whether a scorer compares two outputs: `preference`, or a function named `prefer` or `prefer_...`."""
+    name = scorer.rpartition(":")[2]
+    return scorer == "preference" or (":" in scorer and (name == "prefer" or name.startswith("prefer_")))
+
 
 class JudgeSpec(_Section):
-    """`[judge]`: the model that scores open-ended output."""
+    """`[judge]`: the model that scores open-ended output.
+
+    `scale` is the highest score that it gives, `planted` the number of dev rows on which it is asked again
+    with an instruction hidden in the output, `second` and `rows` how it is checked.
+    """
 
     rubric: str
     model: str
+    params: dict[str, Any] = {}
+    scale: int = Field(default=10, ge=1, le=100)
+    planted: int = Field(default=10, ge=0)
     second: str = "none"
     rows: int = Field(default=30, ge=5)
 
@@ -245,6 +278,7 @@ class RunSpec(_Section):
     batch: bool = False
     pythonpath: list[str] = []
     max_concurrency: int = Field(default=16, ge=1)
+    adaptive: bool = True
     timeout_s: float = Field(default=60.0, gt=0)
 
 
@@ -256,11 +290,33 @@ class IterateSpec(_Section):
     budget_usd: float | None = Field(default=None, ge=0)
 
 
-class ModelSpec(_Section):
-    """`[models.VENDOR]`: how a vendor is reached; a key never stands here, only the variable's name."""
+class PriceSpec(_Section):
+    """`["VENDOR/MODEL"]` in `prices.toml`: USD per million tokens; what is not given is unknown, not free.
 
-    api_key_env: str | None = None
-    base_url: str | None = None
+    `batch` is the factor of the batch API (0.5 = half price).
+    """
+
+    input: float = Field(ge=0)
+    output: float = Field(ge=0)
+    cache_read: float | None = Field(default=None, ge=0)
+    cache_write: float | None = Field(default=None, ge=0)
+    cache_write_1h: float | None = Field(default=None, ge=0)
+    batch: float | None = Field(default=None, ge=0)
+
+
+class ModelSpec(_Section):
+    """`[models.VENDOR]`: how a vendor is reached; a key never stands here, only the variable's name.
+
+    `prices` are those of `prices.toml`, by the model's name without its vendor.
+    """
+
+    api_key_env: str | None = Field(default=None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    base_url: str | None = Field(default=None, pattern=r"^https?://")
+    prices: dict[str, PriceSpec] = {}
+
+
+class _Prices(RootModel[dict[str, PriceSpec]]):
+    """A whole `prices.toml`."""
 
 
 class ReportSpec(_Section):
@@ -352,10 +408,32 @@ def load_spec(path: Path) -> Spec:
     resolved = {name: _inherited(spec.arms, name) for name in spec.arms}
     preset = spec.split.preset or ("iterate" if spec.iterate else "confirm")
     split = spec.split.model_copy(update={"preset": preset})
-    spec = spec.model_copy(update={"arms": resolved, "split": split})
+    models = _with_prices(spec.models, path.parent / PRICES)
+    spec = spec.model_copy(update={"arms": resolved, "split": split, "models": models})
     if mistakes := [*_meaning(spec, locate), *_not_yet(spec, locate)]:
         raise SpecError(path, mistakes)
     return spec
+
+
+def _with_prices(models: dict[str, ModelSpec], path: Path) -> dict[str, ModelSpec]:
+    """`[models]` with what stands in `prices.toml`, if there is one."""
+    if not path.exists():
+        return models
+    text, raw = _parse(path)
+    try:
+        given = _Prices.model_validate(raw).root
+    except ValidationError as error:
+        raise SpecError(path, list(_explain(error, raw, _Locator(text), PriceSpec))) from None
+    unnamed = [name for name in given if not all(name.partition("/"))]
+    if unnamed:
+        line = _Locator(text).line([unnamed[0]])
+        raise SpecError(path, [Mistake(line, unnamed[0], 'expected "vendor/model"')])
+    merged = dict(models)
+    for name, prices in given.items():
+        vendor, _, model = name.partition("/")
+        known = merged.get(vendor, ModelSpec())
+        merged[vendor] = known.model_copy(update={"prices": known.prices | {model: prices}})
+    return merged
 
 
 def load_iteration(path: Path) -> IterationSpec:
@@ -532,15 +610,76 @@ def _meaning(spec: Spec, locate: _Locator) -> Iterator[Mistake]:
         for key, message in _arm_needs(arm):
             yield Mistake(locate.line(["arms", name]), f"arms.{name}.{key}", message)
     scorer = spec.metric.scorer
-    if spec.source.expected is None and ".py:" not in scorer and scorer not in JUDGED:
+    if spec.source.expected is None and ".py:" not in scorer and scorer not in {*JUDGED, RECORDED}:
         message = f"the scorer {scorer!r} needs a label column"
         yield Mistake(locate.line(["source"]), "source.expected", message)
+    yield from _judge_meaning(spec, locate)
+    yield from _recorded_meaning(spec, locate)
     if spec.source.expected in spec.source.inputs:
         message = f"{spec.source.expected!r} is the label: an arm that sees it answers from it (SG01)"
         yield Mistake(locate.line(["source", "inputs"]), "source.inputs", message)
     if spec.source.severity_cap is not None and spec.source.severity is None:
         at = locate.line(["source", "severity_cap"])
         yield Mistake(at, "source.severity_cap", "needs `severity`")
+
+
+def _judge_meaning(spec: Spec, locate: _Locator) -> Iterator[Mistake]:
+    """What the scorer and `[judge]` need of each other."""
+    scorer, at = spec.metric.scorer, locate.line(["metric", "scorer"])
+    if scorer in JUDGED and spec.judge is None:
+        yield Mistake(at, "metric.scorer", f'the scorer "{scorer}" needs a [judge] with a rubric and a model')
+    if spec.judge is not None and scorer not in JUDGED:
+        message = f'the scorer {scorer!r} asks no judge; use scorer = "judge" or "preference"'
+        yield Mistake(locate.line(["judge"]), "judge", message)
+    if spec.judge is not None and not all(spec.judge.model.partition("/")):
+        message = f'write it as "vendor/model" (got {spec.judge.model!r})'
+        yield Mistake(locate.line(["judge", "model"]), "judge.model", message)
+    if spec.judge is not None and (fault := _second_fault(spec.judge)):
+        yield Mistake(locate.line(["judge", "second"]), "judge.second", fault)
+    for name in spec.metric.secondary:
+        if name in JUDGED or is_pairwise(name):
+            message = f"{name!r} can only be the primary scorer"
+            yield Mistake(locate.line(["metric", "secondary"]), "metric.secondary", message)
+    if spec.metric.pairwise and spec.rule.min_effect.relative:
+        message = 'a net win rate is not relative to a value of the baseline: write 0.05 or "5pp"'
+        yield Mistake(locate.line(["rule", "min_effect"]), "rule.min_effect", message)
+
+
+def _recorded_meaning(spec: Spec, locate: _Locator) -> Iterator[Mistake]:
+    """What recorded results and few-shot rows need of the other sections."""
+    recorded = {name: arm for name, arm in spec.arms.items() if arm.kind == "recorded"}
+    for name, arm in recorded.items():
+        if arm.trial is None and spec.run.trials != 1:
+            at = locate.line(["run", "trials"])
+            message = f"arm {name!r} has no `trial` column, so it holds one trial: say trials = 1"
+            yield Mistake(at, "run.trials", message)
+    if recorded and not spec.claim.seen:
+        message = (
+            f"arm {next(iter(recorded))!r} is older than this frame: say seen = true, and the outcome is "
+            "retrospective, never ship; or compare without a folder: itera compare A.csv B.csv"
+        )
+        yield Mistake(locate.line(["claim", "seen"]), "claim.seen", message)
+    scored = [arm.score is not None for arm in spec.arms.values()]
+    if any(scored) != (spec.metric.scorer == RECORDED) or any(scored) != all(scored):
+        message = f'where arms have a `score` column all of them do, and the scorer is "{RECORDED}" (SG18)'
+        yield Mistake(locate.line(["metric", "scorer"]), "metric.scorer", message)
+    if any(scored) and spec.metric.secondary:
+        message = "scores taken as they are leave no output for a second scorer"
+        yield Mistake(locate.line(["metric", "secondary"]), "metric.secondary", message)
+    for name, arm in spec.arms.items():
+        if arm.few_shot is not None and spec.source.expected is None:
+            message = "examples need a label column: [source] expected"
+            yield Mistake(locate.line(["arms", name, "few_shot"]), f"arms.{name}.few_shot", message)
+
+
+def _second_fault(judge: JudgeSpec) -> str | None:
+    """What is wrong with `second`, if anything."""
+    if judge.second in {"none", "human"}:
+        return None
+    if not all(judge.second.partition("/")):
+        return f'expected "vendor/model" of another family, "human" or "none" (got {judge.second!r})'
+    same = judge.second == judge.model
+    return "a judge cannot check itself: name a model of another family" if same else None
 
 
 def _arm_needs(arm: ArmSpec) -> Iterator[tuple[str, str]]:
@@ -550,6 +689,13 @@ def _arm_needs(arm: ArmSpec) -> Iterator[tuple[str, str]]:
     for needed in NEEDS[arm.kind]:
         if getattr(arm, needed) is None:
             yield needed, f"an arm of kind {arm.kind} needs this key"
+    if arm.kind == "http" and arm.url and not URL.fullmatch(arm.url):
+        yield "url", "expected http:// or https://, without a user or password"
+    for header, value in arm.headers.items():
+        if not HEADER.fullmatch(value):
+            yield f"headers.{header}", 'a value comes from the environment: "env:NAME" or "Bearer env:NAME"'
+    if arm.kind == "recorded" and (arm.output is None) == (arm.score is None):
+        yield "output", "name the column of outputs, or of scores that are taken as they are: one of the two"
     if arm.baseline and not arm.ref:
         yield "ref", "where today's behaviour stands, for example src/app.py:42"
     if not arm.baseline and not arm.change:
@@ -558,22 +704,14 @@ def _arm_needs(arm: ArmSpec) -> Iterator[tuple[str, str]]:
 
 def _not_yet(spec: Spec, locate: _Locator) -> Iterator[Mistake]:
     """Keys whose shape is settled but which this version cannot run: said at once, not half-way."""
-    arms = spec.arms.items()
-    later: list[tuple[bool, Sequence[str]]] = [
-        *((arm.kind in {"http", "command", "recorded"}, ("arms", n, "kind")) for n, arm in arms),
-        *((arm.tools is not None, ("arms", n, "tools")) for n, arm in arms),
-        *((arm.few_shot is not None, ("arms", n, "few_shot")) for n, arm in arms),
-        (spec.judge is not None, ["judge"]),
-        (spec.metric.scorer in JUDGED, ["metric", "scorer"]),
-        (spec.run.batch, ["run", "batch"]),
-        (spec.split.preset == "none", ["split", "preset"]),
-        (spec.iterate is not None and spec.iterate.proposer == "claude", ["iterate", "proposer"]),
-        (bool(spec.source.media), ("source", "media")),
-        (spec.claim.seen, ("claim", "seen")),
-        (spec.report.examples, ("report", "examples")),
+    folder = "; results that nothing can seal are compared without a folder: itera compare A.csv B.csv"
+    later: list[tuple[bool, Sequence[str], str]] = [
+        (spec.split.preset == "none", ["split", "preset"], folder),
+        (spec.iterate is not None and spec.iterate.proposer == "claude", ["iterate", "proposer"], ""),
+        (bool(spec.source.media), ("source", "media"), ""),
+        (spec.report.examples, ("report", "examples"), ""),
     ]
-    for hit, path in later:
+    for hit, path, instead in later:
         if hit:
-            yield Mistake(
-                locate.line(path), ".".join(map(str, path)), "is understood but not available in this version"
-            )
+            message = f"is understood but not available in this version{instead}"
+            yield Mistake(locate.line(path), ".".join(map(str, path)), message)

@@ -81,6 +81,7 @@ TABLE = [
     ("iteration_registered", ["scored"], "SG10"),
     ("gate", ["scored"], "SG10"),
     ("locked", ["scored"], "SG10"),
+    ("judge_checked", ["scored"], "SG10"),
     ("test_opened", ["locked"], "SG01"),
     ("resumed", ["test_opened"], "SG01"),
     ("verdict", ["test_opened"], "SG01"),
@@ -95,7 +96,7 @@ def history(event):
         return [*TO_SCORES, *sprint(1)]
     order = [*TO_VERDICT, "concluded"]
     before = {"iteration_registered": "locked", "revealed": "baseline_measured", "audit_accepted": "sealed"}
-    before |= {"resumed": "verdict", "amended": "sampled"}
+    before |= {"resumed": "verdict", "amended": "sampled", "judge_checked": "locked"}
     return order[: order.index(before.get(event, event))]
 
 
@@ -114,6 +115,11 @@ def test_the_table_covers_every_event_but_those_that_always_may_happen():
     for event in ALWAYS:
         assert check(event, state()) is None
         assert check(event, state(*TO_VERDICT)) is None
+
+
+def test_a_judge_may_be_checked_until_the_test_is_opened():
+    assert safeguard("judge_checked", *TO_SCORES, "locked") is None
+    assert safeguard("judge_checked", *TO_SCORES, "locked", "test_opened") == "SG02"
 
 
 @pytest.mark.parametrize(

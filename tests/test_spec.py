@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from itera_nb.exceptions import SpecError
-from itera_nb.spec import MAX_CANDIDATES, Effect, load_iteration, load_spec, parse_effect
+from itera_nb.spec import MAX_CANDIDATES, Effect, is_pairwise, load_iteration, load_spec, parse_effect
 
 SAMPLES = Path(__file__).parent / "data" / "spec"
 BASE = """\
@@ -97,35 +97,121 @@ def test_the_retrieval_sample_is_ready_to_run():
     assert spec.trials == 3
 
 
+def test_the_recorded_sample_says_at_its_line_what_this_version_does_instead():
+    path = SAMPLES / "recorded.toml"
+    with pytest.raises(SpecError) as caught:
+        load_spec(path)
+    ((line, key, message),) = [(m.line, m.key, m.message) for m in caught.value.mistakes]
+    assert (line, key) == (line_of(path.read_text("utf-8"), 'preset = "none"'), "split.preset")
+    assert message.startswith(LATER)
+    assert "itera compare" in message
+
+
+def test_with_sealed_rows_the_recorded_sample_is_ready_to_run(load):
+    text = (SAMPLES / "recorded.toml").read_text("utf-8").replace('"none"', '"confirm"')
+    spec = load(text)
+    assert spec.claim.seen
+    assert spec.arms["candidate"].output == "answer"
+
+
+RECORDED = (
+    BASE.replace('kind = "python"\ntarget = "arms/a.py:f"', 'kind = "recorded"\nfile = "a.csv"\noutput = "y"')
+    .replace('target = "arms/b.py:f"', 'file = "b.csv"')
+    .replace('expected = "y"', 'expected = "y"\n[run]\ntrials = 1\n[claim]\nseen = true')
+)
+SCORED = RECORDED.replace('output = "y"', 'score = "y"')
+
+
+def test_recorded_arms(load):
+    assert load(RECORDED).arms["b"].kind == "recorded"
+    scored = SCORED.replace('expected = "y"\n', "") + '[metric]\nscorer = "recorded"\n'
+    assert load(scored).source.expected is None
+
+
 @pytest.mark.parametrize(
-    ("name", "later"),
+    ("text", "key", "part"),
     [
-        ("prompt-judge", {("judge", "[judge]"), ("metric.scorer", 'scorer = "judge"')}),
-        ("model-control", {("run.batch", "batch = true")}),
+        (RECORDED.replace("trials = 1", ""), "run.trials", "say trials = 1"),
+        (RECORDED.replace("seen = true", ""), "claim.seen", "never ship"),
+        (SCORED, "metric.scorer", 'the scorer is "recorded"'),
+        (RECORDED + '[metric]\nscorer = "recorded"\n', "metric.scorer", "SG18"),
+        (SCORED + '[metric]\nscorer = "recorded"\nsecondary = ["exact"]\n', "metric.secondary", "no output"),
+        (RECORDED.replace('output = "y"', ""), "arms.a.output", "one of the two"),
+        (RECORDED.replace('output = "y"', 'output = "y"\nscore = "z"'), "arms.a.output", "one of the two"),
+    ],
+)
+def test_what_recorded_arms_need(mistakes, text, key, part):
+    found = [(k, message) for _, k, message in mistakes(text)]
+    assert any(k == key and part in message for k, message in found), found
+
+
+@pytest.mark.parametrize(
+    ("lines", "key", "part"),
+    [
+        ('url = "ftp://x"', "arms.b.url", "http"),
+        ('url = "https://user:pass@x/y"', "arms.b.url", "without a user"),
         (
-            "recorded",
-            {
-                ("arms.prod.kind", 'kind   = "recorded"'),
-                ("split.preset", 'preset = "none"'),
-                ("claim.seen", "seen = true"),
-            },
+            'url = "http://x"\nheaders = { Authorization = "Bearer sk-123" }',
+            "arms.b.headers.Authorization",
+            "env:NAME",
         ),
     ],
 )
-def test_a_sample_with_a_later_feature_says_so_at_its_line(name, later):
-    path = SAMPLES / f"{name}.toml"
-    text = path.read_text("utf-8")
-    with pytest.raises(SpecError) as caught:
-        load_spec(path)
-    found = {(m.line, m.key, m.message) for m in caught.value.mistakes}
-    assert {(line_of(text, part), key, LATER) for key, part in later} <= found
-    assert {message for _, _, message in found} == {LATER}
-    assert all(f"{name}.toml:{line}: {key}: " in str(caught.value) for line, key, _ in found)
+def test_what_http_arms_need(mistakes, lines, key, part):
+    ((_, found, message),) = mistakes(swapped('target = "arms/b.py:f"', f'kind = "http"\n{lines}'))
+    assert found == key
+    assert part in message
 
 
-def test_without_its_later_feature_the_control_sample_parses(load):
-    text = (SAMPLES / "model-control.toml").read_text("utf-8").replace("batch = true", "batch = false")
-    spec = load(text)
+def test_http_command_and_prompt_arms(load):
+    for lines in (
+        'kind = "http"\nurl = "https://x:8080/y?z=1"\nheaders = { Authorization = "Bearer env:TOKEN" }',
+        'kind = "command"\ncommand = "python arms/a.py"\nenv = ["TOKEN"]',
+        'kind = "prompt"\nprompt = "p.md"\nmodel = "anthropic/m"\nfew_shot = 3\ntools = "t.json"',
+        'kind = "prompt"\nprompt = "p.md"\nmodel = "anthropic/m"\nfew_shot = "ids.txt"',
+    ):
+        assert load(swapped('target = "arms/b.py:f"', lines)).arms["b"].kind in lines
+
+
+def test_examples_need_labels(mistakes):
+    prompt = 'kind = "prompt"\nprompt = "p.md"\nmodel = "anthropic/m"\nfew_shot = 3'
+    text = swapped('target = "arms/b.py:f"', prompt).replace('expected = "y"\n', "")
+    assert "arms.b.few_shot" in {key for _, key, _ in mistakes(text)}
+    assert "arms.b.few_shot" in {k for _, k, _ in mistakes(swapped('target = "arms/b.py:f"', "few_shot = 0"))}
+
+
+def test_the_judge_sample_is_ready_to_run():
+    spec = load_spec(SAMPLES / "prompt-judge.toml")
+    assert spec.judge.rubric == "rubric.md"
+    assert (spec.judge.scale, spec.judge.planted, spec.judge.rows) == (10, 10, 30)
+    assert spec.source.expected is None
+    assert not spec.metric.pairwise
+
+
+@pytest.mark.parametrize(
+    ("metric", "key", "part"),
+    [
+        ('scorer = "judge"', "metric.scorer", "needs a [judge]"),
+        ('scorer = "exact"\n[judge]\nrubric = "r.md"\nmodel = "anthropic/m"', "judge", "asks no judge"),
+        ('scorer = "judge"\n[judge]\nrubric = "r.md"\nmodel = "m"', "judge.model", "vendor/model"),
+        ('secondary = ["arms/m.py:prefer"]', "metric.secondary", "primary"),
+        ('scorer = "arms/m.py:prefer"\n[rule]\nmin_effect = "10%"', "rule.min_effect", "net win rate"),
+    ],
+)
+def test_what_judged_metrics_need(mistakes, metric, key, part):
+    ((_, found, message),) = mistakes(f"{BASE}[metric]\n{metric}\n")
+    assert found == key
+    assert part in message
+
+
+def test_a_scorer_is_pairwise_by_its_name():
+    names = ["preference", "arms/m.py:prefer", "arms/m.py:prefer_short", "judge", "arms/m.py:preferences"]
+    assert [is_pairwise(name) for name in names] == [True, True, True, False, False]
+
+
+def test_the_control_sample_parses(load):
+    spec = load((SAMPLES / "model-control.toml").read_text("utf-8"))
+    assert spec.run.batch
     assert spec.controls == ("sonnet-again",)
     assert spec.candidates == ("haiku",)
     assert spec.rule.goal == "no_worse"
@@ -134,9 +220,6 @@ def test_without_its_later_feature_the_control_sample_parses(load):
 
 def test_other_features_of_a_later_version(mistakes):
     texts = {
-        "arms.b.kind": swapped('target = "arms/b.py:f"', 'kind = "http"\nurl = "http://x"'),
-        "arms.b.tools": swapped('target = "arms/b.py:f"', 'tools = "t.json"'),
-        "arms.b.few_shot": swapped('target = "arms/b.py:f"', 'few_shot = "f.jsonl"'),
         "source.media": BASE + 'media = ["image"]\n',
         "iterate.proposer": BASE + '[iterate]\nproposer = "claude"\n',
     }

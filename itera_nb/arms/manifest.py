@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import json
+import shlex
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from itera_nb.exceptions import ArmError
 from itera_nb.ledger import digest
@@ -34,45 +37,162 @@ class Manifest:
         """Hash of the exact content of all components."""
         return digest(self.components)
 
+    def add(self, component: str, value: Any, normal: Any = None) -> None:
+        """Add a component; `normal` is its value without what has no effect, where that differs."""
+        self.components[component] = digest(value)
+        self.normalised[component] = digest(value if normal is None else normal)
+
+    def add_text(self, component: str, text: str) -> None:
+        """Add a text, in which white space has no effect."""
+        self.add(component, text, " ".join(text.split()))
+
+    def read(self, folder: Path, relative: str) -> str:
+        """The text of a file that the arm needs; it becomes one of its files.
+
+        Raises:
+            ArmError: It is missing, outside the folder, or not UTF-8.
+        """
+        self.files[relative] = inside(folder, relative, self.arm)
+        try:
+            return self.files[relative].read_text("utf-8-sig")
+        except UnicodeDecodeError:
+            raise ArmError(f"{self.arm}: {relative} is not UTF-8", fix="save it as UTF-8") from None
+
     def changes(self, reference: Manifest) -> list[str]:
         """Names of the components in which this arm differs from `reference`."""
         names = sorted(self.normalised.keys() | reference.normalised.keys())
         return [n for n in names if self.normalised.get(n) != reference.normalised.get(n)]
 
 
-def build(spec: Spec, name: str, arm: ArmSpec, folder: Path) -> Manifest:
+def build(spec: Spec, name: str, arm: ArmSpec, folder: Path, *, outside: Path | None = None) -> Manifest:
     """The manifest of one arm.
+
+    Args:
+        spec: The experiment.
+        name: The arm's name.
+        arm: Its registration.
+        folder: Folder that holds the arm's own files: the experiment's, or a snapshot of them.
+        outside: The experiment's folder, to which resources and recorded results are relative.
 
     Raises:
         ArmError: If a file that the arm names is missing, unreadable or shadows the standard library.
     """
-    exact: dict[str, str] = {}
-    normal: dict[str, str] = {}
-    files: dict[str, Path] = {}
-    if arm.kind == "python":
-        assert arm.target is not None
-        closure, symbol = code_closure(folder, arm.target, spec.run.pythonpath)
-        files |= closure
-        sources = {path: file.read_bytes() for path, file in closure.items()}
-        exact["implementation"] = digest([symbol, {p: _sha(s) for p, s in sources.items()}])
-        normal["implementation"] = _normal_code(sources, arm.target.rpartition(":")[0], symbol)
-    if arm.kind == "prompt":
-        assert arm.prompt is not None
-        for component, file in (("template", arm.prompt), ("system", arm.system)):
-            if file is None:
-                continue
-            text = file
-            if component == "template" or file.endswith(".md"):
-                files[file] = inside(folder, file, name)
-                text = files[file].read_text("utf-8")
-            exact[component], normal[component] = _sha(text.encode()), digest(" ".join(text.split()))
-        exact["model"] = normal["model"] = digest(arm.model)
-        exact["parse"] = normal["parse"] = digest(arm.parse)
+    found = Manifest(name, {}, {}, {})
+    _KINDS[arm.kind or "python"](found, spec, arm, folder)
     for key, value in arm.params.items():
-        exact[f"params.{key}"] = normal[f"params.{key}"] = digest(value)
+        found.add(f"params.{key}", value)
+    base = outside or folder
+    if arm.file is not None and arm.kind == "recorded":
+        found.add("recorded results", hash_file(base / arm.file))
     for key, relative in spec.resources.items():
-        exact[f"resources.{key}"] = normal[f"resources.{key}"] = hash_file(folder / relative)
-    return Manifest(name, exact, normal, files)
+        found.add(f"resources.{key}", hash_file(base / relative))
+    return found
+
+
+def _python(found: Manifest, spec: Spec, arm: ArmSpec, folder: Path) -> None:
+    assert arm.target is not None
+    closure, symbol = code_closure(folder, arm.target, spec.run.pythonpath)
+    found.files.update(closure)
+    sources = {path: file.read_bytes() for path, file in closure.items()}
+    found.add(
+        "implementation",
+        [symbol, {p: _sha(s) for p, s in sources.items()}],
+        _normal_code(sources, arm.target.rpartition(":")[0], symbol),
+    )
+
+
+def _prompt(found: Manifest, spec: Spec, arm: ArmSpec, folder: Path) -> None:  # noqa: ARG001 - one shape for all
+    assert arm.prompt is not None
+    found.add_text("template", found.read(folder, arm.prompt))
+    if arm.system is not None:
+        is_file = arm.system.endswith(".md")
+        found.add_text("system", found.read(folder, arm.system) if is_file else arm.system)
+    found.add("model", arm.model)
+    _parse(found, arm, folder)
+    if arm.tools is not None:
+        text = found.read(folder, arm.tools)
+        found.add("tools", text, _normal_json(text))
+    if isinstance(arm.few_shot, str):
+        text = found.read(folder, arm.few_shot)
+        found.add("few-shot data", text, text.split())
+    elif arm.few_shot is not None:
+        found.add("few-shot data", arm.few_shot)
+
+
+def _http(found: Manifest, spec: Spec, arm: ArmSpec, folder: Path) -> None:  # noqa: ARG001 - one shape for all
+    found.add("implementation", ["http", arm.url, arm.headers])
+    if arm.parse is not None:
+        _parse(found, arm, folder)
+
+
+def _command(found: Manifest, spec: Spec, arm: ArmSpec, folder: Path) -> None:
+    words = command_words(arm)
+    files = command_files(folder, words, spec.run.pythonpath)
+    found.files.update(files)
+    contents = {path: _sha(file.read_bytes()) for path, file in files.items()}
+    found.add("implementation", ["command", words, arm.env, contents])
+    if arm.parse is not None:
+        _parse(found, arm, folder)
+
+
+def _recorded(found: Manifest, spec: Spec, arm: ArmSpec, folder: Path) -> None:  # noqa: ARG001 - one shape for all
+    columns = [arm.output, arm.score, arm.trial, arm.cost_usd, arm.latency_ms]
+    found.add("recorded columns", columns)
+
+
+def _parse(found: Manifest, arm: ArmSpec, folder: Path) -> None:
+    schema = str(arm.parse["schema"]) if arm.parse and "schema" in arm.parse else None
+    if schema is None:
+        found.add("parse", arm.parse)
+        return
+    text, other = found.read(folder, schema), {k: v for k, v in (arm.parse or {}).items() if k != "schema"}
+    found.add("parse", [other, text], [other, _normal_json(text)])
+
+
+_KINDS = {
+    "python": _python,
+    "prompt": _prompt,
+    "http": _http,
+    "command": _command,
+    "recorded": _recorded,
+}
+
+
+def command_words(arm: ArmSpec) -> list[str]:
+    """The words of a command arm's command; a string is split as a shell would, and run without one.
+
+    Raises:
+        ArmError: There is none, or a quotation mark is not closed.
+    """
+    try:
+        words = arm.command if isinstance(arm.command, list) else shlex.split(arm.command or "")
+    except ValueError as error:
+        raise ArmError(f"command {arm.command!r}: {error}", fix="write it as a list of words") from None
+    if not words:
+        raise ArmError("command is empty", fix='for example command = ["python", "arms/answer.py"]')
+    return words
+
+
+def command_files(folder: Path, words: list[str], pythonpath: list[str]) -> dict[str, Path]:
+    """Files of the experiment folder that a command names, with Python files' imports and folders' contents.
+
+    Raises:
+        ArmError: A Python file does not parse, or shadows the standard library.
+    """
+    files: dict[str, Path] = {}
+    root = folder.resolve()
+    for word in words:
+        path = (folder / word).resolve()
+        if Path(word).is_absolute() or not path.is_relative_to(root) or path == root:
+            continue
+        if path.is_dir():
+            inner = (p for p in sorted(path.rglob("*")) if p.is_file() and "__pycache__" not in p.parts)
+            files |= {p.relative_to(root).as_posix(): p for p in inner}
+        elif path.suffix == ".py" and path.is_file():
+            files |= _closure(folder, word, path, pythonpath)
+        elif path.is_file():
+            files[path.relative_to(root).as_posix()] = path
+    return dict(sorted(files.items()))
 
 
 def inside(folder: Path, relative: str, owner: str) -> Path:
@@ -122,6 +242,16 @@ def code_closure(folder: Path, target: str, pythonpath: list[str]) -> tuple[dict
     if not file.endswith(".py") or not symbol.isidentifier():
         raise ArmError(f"target {target!r} is not a file and a name", fix='write it as "arms/file.py:name"')
     start = inside(folder, file, target)
+    found = _closure(folder, file, start, pythonpath)
+    if symbol not in _top_level_names(start):
+        raise ArmError(
+            f"{file} does not define {symbol!r}", fix=f"define it, or correct the target {target!r}"
+        )
+    return found, symbol
+
+
+def _closure(folder: Path, file: str, start: Path, pythonpath: list[str]) -> dict[str, Path]:
+    """A Python file and what it imports from its folder and `pythonpath`, by snapshot-relative path."""
     roots = {start.parent: str(Path(file).parent)}
     roots |= {(folder / p).resolve(): f"pythonpath/{i}" for i, p in enumerate(pythonpath)}
     found: dict[str, Path] = {}
@@ -134,11 +264,7 @@ def code_closure(folder: Path, target: str, pythonpath: list[str]) -> tuple[dict
             raise ArmError(f"{relative} has the name of a standard module", fix="rename it")
         found[relative] = path
         waiting += _imports(path, relative, roots)
-    if symbol not in _top_level_names(start):
-        raise ArmError(
-            f"{file} does not define {symbol!r}", fix=f"define it, or correct the target {target!r}"
-        )
-    return dict(sorted(found.items())), symbol
+    return dict(sorted(found.items()))
 
 
 def _module(path: Path, folder: Path) -> str:
@@ -220,6 +346,14 @@ def _normal_code(sources: dict[str, bytes], target: str, symbol: str) -> str:
         used.append(ast.dump(node_))
     others = {p: _sha(s) for p, s in sources.items() if p != home}
     return digest([used or symbol, statements, others])
+
+
+def _normal_json(text: str) -> Any:
+    """The value of a JSON text, or the text where it is none: running the arm says so."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 def _sha(data: bytes) -> str:

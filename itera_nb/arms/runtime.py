@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from itera_nb.spec import ArmSpec
+    from itera_nb.models.prompt import Shot
+    from itera_nb.spec import ArmSpec, ModelSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,10 +20,13 @@ class RunnableArm:
         name: The arm's name (`[arms.NAME]`, or an iteration's line).
         spec: Its registration with inherited keys filled in.
         root: Folder with the arm's files at the paths they have in the experiment folder; never written to.
-        digest: Digest of the arm's manifest: everything of the arm that could change an answer.
-        inputs: Columns that the arm may see.
+        digest: Digest of the arm's manifest and examples: everything of it that could change an answer.
+        inputs: Columns that the arm may see; for a recorded arm the row's id, by which it is looked up.
         pythonpath: Folders of production code, after the arm's own folder.
         resources: Read-only files for `fit`, by name.
+        shots: Train rows that a prompt arm shows as examples.
+        file: Results of a recorded arm.
+        models: How vendors are reached; their prices, where given, are those of the arm's calls.
     """
 
     name: str
@@ -32,3 +36,6 @@ class RunnableArm:
     inputs: tuple[str, ...]
     pythonpath: tuple[Path, ...] = ()
     resources: Mapping[str, Path] = field(default_factory=dict)
+    shots: tuple[Shot, ...] = ()
+    file: Path | None = None
+    models: Mapping[str, ModelSpec] = field(default_factory=dict)

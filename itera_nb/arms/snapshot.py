@@ -7,15 +7,17 @@ import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from itera_nb.arms.manifest import Manifest, code_closure
+from itera_nb.arms.manifest import Manifest, code_closure, inside
 from itera_nb.exceptions import RecordError
 from itera_nb.ledger import digest
 from itera_nb.spec import Spec
 
 
 def code_files(spec: Spec, folder: Path) -> dict[str, Path]:
-    """The user's scorer and failure-mode code with its imports: snapshot-relative path -> file."""
+    """The user's scorer and failure-mode code with its imports, and the rubric: relative path -> file."""
     files: dict[str, Path] = {}
+    if spec.judge is not None:
+        files[spec.judge.rubric] = inside(folder, spec.judge.rubric, "[judge] rubric")
     modes = spec.metric.failure_modes
     for target in (spec.metric.scorer, *spec.metric.secondary, modes):
         if isinstance(target, str) and ".py:" in target:

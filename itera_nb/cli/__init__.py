@@ -20,11 +20,14 @@ COMMANDS = {
     "verdict": "itera_nb.cli.run",
     "extend": "itera_nb.cli.run",
     "amend": "itera_nb.cli.run",
+    "rate": "itera_nb.cli.rate",
+    "judge-check": "itera_nb.cli.judge_check",
     "status": "itera_nb.cli.show",
     "show": "itera_nb.cli.show",
     "verify": "itera_nb.cli.show",
     "charts": "itera_nb.cli.show",
     "demo": "itera_nb.cli.demo",
+    "doctor": "itera_nb.cli.doctor",
 }
 SUMMARIES = {
     "compare": "Results that exist already: ten seconds, no folder, never ship.",
@@ -34,11 +37,14 @@ SUMMARIES = {
     "verdict": "Open the sealed test set, once, and conclude.",
     "extend": "One registered top-up of the test set, after an inconclusive verdict.",
     "amend": "Record a change of something locked, for good.",
+    "rate": "Rate dev outputs blind, where a person checks the judge.",
+    "judge-check": "Audit an LLM judge: no folder, a second opinion, a verdict on the judge.",
     "status": "Where this experiment stands, and the next command.",
     "show": "The recorded conclusion.",
     "verify": "Recompute everything and compare it with the record.",
     "charts": "Draw the three charts of any data.json.",
     "demo": "A whole experiment on real data, without a key.",
+    "doctor": "Keys, models, prices and this machine, checked without paying.",
 }
 
 
@@ -51,7 +57,7 @@ class _Lazy(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = getattr(import_module(COMMANDS[cmd_name]), cmd_name)
+        command: click.Command = getattr(import_module(COMMANDS[cmd_name]), cmd_name.replace("-", "_"))
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002

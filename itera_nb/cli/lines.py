@@ -5,8 +5,14 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from itera_nb.exceptions import StoppedError
 from itera_nb.experiment import Experiment
+from itera_nb.models.checks import models_of
+from itera_nb.models.credentials import find_key, key_variable
 from itera_nb.protocol import State, check
+from itera_nb.report.judge_check import second_line
+from itera_nb.report.judged import judge_notes, score_text
+from itera_nb.report.power import power_line
 from itera_nb.report.wording import interval, milliseconds, percent, points, short_hash, size, usd
 from itera_nb.spec import Spec
 
@@ -20,14 +26,15 @@ def plan_head(experiment: Experiment) -> str:
 
 
 def _keys(spec: Spec) -> list[str]:
-    vendors = sorted({arm.model.partition("/")[0] for arm in spec.arms.values() if arm.model})
-    found = []
-    for vendor in vendors:
+    lines = []
+    for vendor in sorted({model.partition("/")[0] for model in models_of(spec)}):
         known = spec.models.get(vendor)
-        name = (known.api_key_env if known else None) or f"{vendor.upper()}_API_KEY"
-        where = "found (environment)" if os.environ.get(name) else "not found: set it before itera run"
-        found.append(f"keys   {name} {where}")
-    return found
+        try:
+            where = find_key(vendor, known).source
+        except StoppedError:
+            where = "not found: set it before itera run"
+        lines.append(f"keys   {key_variable(vendor, known)} {where}")
+    return lines
 
 
 def frame(experiment: Experiment) -> str:
@@ -58,17 +65,11 @@ def metric(experiment: Experiment) -> str:
     assert record is not None
     modes = len(record.body["modes"])
     scored = f"{experiment.spec.metric.scorer}, {modes} failure modes"
-    return f"2 metric   locked      {scored}, baseline on train {percent(record.body['baseline'])}"
-
-
-def pilot(experiment: Experiment) -> str:
-    """Phase 3, the pilot."""
-    record = experiment.state.last("pilot_passed")
-    assert record is not None
-    arms = record.body["arms"].values()
-    prices = [a["cost_usd"] for a in arms]
-    price = "price unknown" if None in prices else f"{usd(sum(prices))} in all"
-    return f"3 pilot    passed      row {record.body['row']}, {len(prices)} arms, {price}"
+    value = f"baseline on train {percent(record.body['baseline'])}"
+    if experiment.spec.metric.pairwise:
+        value = "preferences over the baseline"
+    line = f"2 metric   locked      {scored}, {value}"
+    return f"{line}\n           {power_line(record.body['power'])}"
 
 
 def dev(experiment: Experiment) -> str:
@@ -81,16 +82,21 @@ def dev(experiment: Experiment) -> str:
     costs = [x["cost_usd"] for x in arms.values()]
     cost = "cost unknown" if None in costs else usd(sum(costs))
     units = f"{record.body['n']:,} rows × {len(arms)} arms × {trials} trials"
-    head = f"  dev      {units}   {cost}   {failed} failed"
-    scores = "   ".join(f"{arm} {percent(x['mean'])} ± {size(x['sd'])}" for arm, x in arms.items())
+    reused = sum(x["reused"] for x in arms.values())
+    again = f"   {reused:,} reused, at their first price and latency" if reused else ""
+    head = f"  dev      {units}   {cost}   {failed} failed{again}"
+    pairwise = experiment.spec.metric.pairwise
+    scores = "   ".join(
+        f"{arm} {score_text(x['mean'], pairwise=pairwise)} ± {size(x['sd'])}" for arm, x in arms.items()
+    )
     wrong = "".join(
         f"\n           {arm} fails: {', '.join(f'{n} {kind}' for kind, n in x['errors'].items())}"
         for arm, x in arms.items()
         if x["errors"]
     )
-    return (
-        f"{head}{wrong}\n           {scores}   (dev: not evidence)   noise floor {_floor(experiment.state)}"
-    )
+    judged = "".join(f"\n           {note}" for note in judge_notes(record.body))
+    floor = f"noise floor {_floor(experiment.state)}"
+    return f"{head}{wrong}\n           {scores}   (dev: not evidence)   {floor}{judged}"
 
 
 def _floor(state: State) -> str:
@@ -118,6 +124,7 @@ def verdict(experiment: Experiment) -> str:
     lines: list[str] = []
     for arm in found["records"]:
         lines += _arm(experiment.spec, found, arm)
+    lines += [f"  {note}" for note in judge_notes(found)]
     if check("extended", experiment.state) is None:
         lines.append(_top_up(experiment))
     done = experiment.state.last("concluded")
@@ -135,10 +142,12 @@ def _top_up(experiment: Experiment) -> str:
 
 def _arm(spec: Spec, found: dict[str, Any], arm: dict[str, Any]) -> list[str]:
     base, own = found["arms"][spec.baseline], found["arms"][arm["arm"]]
+    means = f"{spec.baseline} {percent(base['mean'])}  {arm['arm']} {percent(own['mean'])}"
+    if shares := own.get("preference"):
+        means = "  ".join(f"{word} {percent(share)}" for word, share in shares.items())
     head = (
         f"{arm['outcome'].upper()} {arm['arm']}   {points(arm['estimate'])} pp "
-        f"{interval(arm['low'], arm['high'])}  {spec.baseline} {percent(base['mean'])}  {arm['arm']} "
-        f"{percent(own['mean'])}   {arm['n']:,} rows × {arm['trials']} trials"
+        f"{interval(arm['low'], arm['high'])}  {means}   {arm['n']:,} rows × {arm['trials']} trials"
     )
     lines = [head, f"  why     {arm['sentence']}"]
     slices = "   ".join(
@@ -156,6 +165,8 @@ def _arm(spec: Spec, found: dict[str, Any], arm: dict[str, Any]) -> list[str]:
     cost = arm["cost"]["delta_per_1k_usd"]
     price = "cost unknown" if cost is None else f"cost {usd(cost, sign=True)} per 1,000"
     lines.append(f"  price   {price}" + ("" if late is None else f"     p95 {milliseconds(late, sign=True)}"))
+    if second := arm.get("second_opinion"):
+        lines.append(f"  judges  {second_line(second)}")
     if arm["literal"]["outcome"] != arm["outcome"]:
         reasons = ", ".join(arm["literal"]["reasons"]) or "every condition holds"
         lines.append(f"  literal rule of the method: {arm['literal']['outcome']} ({reasons})")

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from itera_nb.exceptions import IteraError
 from itera_nb.experiment import Experiment
 
+if TYPE_CHECKING:
+    from itera_nb.session import Session
+
 FOLDER = click.argument("folder", default=".", type=click.Path(path_type=Path))
-OUTCOME_CODES = {"ship": 0, "scope": 10, "kill": 20, "inconclusive": 30}
+OUTCOME_CODES = {"ship": 0, "scope": 10, "kill": 20, "inconclusive": 30, "retrospective": 40}
 
 
 @click.command()
@@ -31,10 +35,11 @@ def plan(folder: Path) -> None:
 @click.command()
 @FOLDER
 @click.option("--yes", is_flag=True, help="Answer the pilot's one question with yes.")
+@click.option("--show-pilot", is_flag=True, help="Show the pilot's requests and outputs in full.")
 @click.option(
     "--accept", "accepts", multiple=True, metavar='SGnn="why"', help="Answer a safeguard's question."
 )
-def run(folder: Path, *, yes: bool, accepts: tuple[str, ...]) -> None:
+def run(folder: Path, *, yes: bool, show_pilot: bool, accepts: tuple[str, ...]) -> None:
     """Phases 0-4 headless: progress, resumable; shows frame and pilot, and asks once."""
     import itera_nb
     from itera_nb.cli import lines
@@ -53,13 +58,14 @@ def run(folder: Path, *, yes: bool, accepts: tuple[str, ...]) -> None:
     for phase, line in (("0-frame", lines.frame), ("1-source", lines.source), ("2-metric", lines.metric)):
         execute(experiment, phase)
         click.echo(line(experiment))
-    fresh = experiment.state.scored("dev") is None
-    shown = exp.pilot()
-    click.echo(lines.pilot(experiment))
-    if fresh:
-        _ask_once(shown.text, yes=yes)
+    _pilot(exp, yes=yes, in_full=show_pilot)
     execute(experiment, "3-run")
     click.echo(lines.dev(experiment))
+    if experiment.spec.judge is not None:
+        from itera_nb.report.judge_check import check_line
+        from itera_nb.verdict.dev_check import check_judge
+
+        click.echo(check_line(experiment.spec, check_judge(experiment)))
     while not experiment.state.has("locked") and may_iterate(experiment):
         exp.iterate()
         exp.gate()
@@ -71,14 +77,37 @@ def run(folder: Path, *, yes: bool, accepts: tuple[str, ...]) -> None:
     )
 
 
-def _ask_once(pilot: str, *, yes: bool) -> None:
-    click.echo(pilot)
-    if yes:
+def _pilot(exp: Session, *, yes: bool, in_full: bool) -> None:
+    """Run and show the pilot; before anything ran in full, ask once about it and about its price."""
+    from itera_nb.arms.lock import require_unchanged
+    from itera_nb.report.pilot import forecast_line, pilot_line, pilot_view
+    from itera_nb.scoring.forecast import crosses_budget
+    from itera_nb.scoring.pilot import run_pilot
+
+    experiment = exp.experiment
+    require_unchanged(experiment)
+    found = run_pilot(experiment)
+    if in_full:
+        click.echo(pilot_view(experiment.spec, found).text)
+    click.echo(f"{pilot_line(experiment.spec, found)}\n           {forecast_line(experiment.spec, found)}")
+    if yes or experiment.state.scored("dev") is not None:
         return
     if not sys.stdin.isatty():
-        raise IteraError("the pilot's outputs want a look before the full run", fix="itera run --yes")
+        raise IteraError(
+            "the pilot's outputs want a look before the full run",
+            fix="itera run --yes   (in full first: itera run --show-pilot)",
+        )
     if not click.confirm("Looks right?", default=True):
         raise IteraError("stopped after the pilot", fix="mend the arm, then: itera run")
+    if crosses_budget(experiment):
+        why = click.prompt(
+            "It may cross the budget. Why go on? (empty: stop)", default="", show_default=False
+        )
+        if not why.strip():
+            raise IteraError(
+                "stopped before the budget", fix="raise budget_usd with itera amend, or use fewer rows"
+            )
+        exp.accept("budget", why)
 
 
 @click.command()

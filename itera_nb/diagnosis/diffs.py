@@ -10,13 +10,14 @@ from itera_nb.scoring.evidence import Evidence, Floats
 from itera_nb.stats.missing import intention_to_treat
 
 WIN, LOSS, FLAKY, BOTH_PASS, BOTH_FAIL = "win", "loss", "flaky", "both pass", "both fail"
+TIE = "tie"
 
 
 def row_differences(evidence: Evidence, arm: str, baseline: str, fail_below: float) -> pd.DataFrame:
     """One line per row: id, base and arm (row means of the trials, fractions), d = arm - base, kind.
 
     A row is a win or a loss where the difference is at least half a score; otherwise flaky where any trial
-    disagrees with another of the same arm.
+    disagrees with another of the same arm. A preference does not say who passes: what is left is a tie.
     """
     one, two = evidence.scores[arm], evidence.scores[baseline]
     high, low = intention_to_treat(one), intention_to_treat(two)
@@ -27,6 +28,8 @@ def row_differences(evidence: Evidence, arm: str, baseline: str, fail_below: flo
         [WIN, LOSS, FLAKY, BOTH_PASS],
         BOTH_FAIL,
     )
+    if evidence.pairwise:
+        kind[np.isin(kind, [BOTH_PASS, BOTH_FAIL])] = TIE
     return pd.DataFrame({"id": evidence.ids, "base": low, "arm": high, "d": d, "kind": kind})
 
 
@@ -38,6 +41,7 @@ def _varies(scores: Floats) -> NDArray[np.bool_]:
 
 
 def counts(differences: pd.DataFrame) -> dict[str, int]:
-    """Rows of each kind, in reading order."""
+    """Rows of each kind, in reading order; of ties or of passes and failures, those that can occur."""
     found = differences["kind"].value_counts()
-    return {kind: int(found.get(kind, 0)) for kind in (WIN, LOSS, FLAKY, BOTH_PASS, BOTH_FAIL)}
+    rest = (TIE,) if TIE in found else (BOTH_PASS, BOTH_FAIL)
+    return {kind: int(found.get(kind, 0)) for kind in (WIN, LOSS, FLAKY, *rest)}

@@ -188,7 +188,7 @@ def score_iterations(experiment: Experiment) -> None:
         if experiment.state.scored("dev", name):
             continue
         trials = max(planned_trials(experiment, "dev").values())
-        table = run_part(experiment, "dev", {name: arm}, trials=trials)
+        table = run_part(experiment, "dev", {name: arm}, trials=trials).table
         evidence = evidence_of(experiment, table, "dev", registered_modes(experiment))
         record_scores(experiment, table, "dev", evidence, iteration=name)
 

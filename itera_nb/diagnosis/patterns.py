@@ -67,12 +67,16 @@ def _mixed(arm: str, parts: dict[str, Delta]) -> Pattern:
 
 
 def _both_fail(spec: Spec, evidence: Evidence, arm: str) -> Pattern:
+    name, follows = "both fail on the same rows", "audit the labels of those rows"
+    if evidence.pairwise:
+        text = "a preference does not say whether an output fails"
+        return Pattern(arm, name, None, text, follows)
     rows = row_differences(evidence, arm, spec.baseline, spec.metric.fail_below)
     failed = 1 - float(rows["base"].mean())
     share = float((rows["kind"] == BOTH_FAIL).mean())
     text = f"{share:.1%} of the rows fail in both; the baseline fails on {failed:.1%}"
     found = failed > 0 and share > failed / 2
-    return Pattern(arm, "both fail on the same rows", found, text, "audit the labels of those rows")
+    return Pattern(arm, name, found, text, follows)
 
 
 def _uniform(evidence: Evidence, arm: str, baseline: str, delta: Delta, parts: dict[str, Delta]) -> Pattern:

@@ -24,7 +24,13 @@ class Modes:
 
 
 def by_predicates(
-    specs: Mapping[str, ModeSpec], output: JSON, expected: Any, row: Row, scored: Collection[str] = ()
+    specs: Mapping[str, ModeSpec],
+    output: JSON,
+    expected: Any,
+    row: Row,
+    scored: Collection[str] = (),
+    *,
+    failed: bool = True,
 ) -> tuple[str, ...]:
     """Every mode whose `when` equals the row; the one mode without `when` applies where no other does.
 
@@ -36,6 +42,7 @@ def by_predicates(
         expected: The row's label.
         row: The row with all its columns.
         scored: Modes that the scorer gave this row.
+        failed: Whether the row is known to have failed; else the mode without `when` does not apply.
     """
     values = {**row, "output": output, "expected": expected}
     hits = [
@@ -44,7 +51,8 @@ def by_predicates(
         if spec.when and all(_equal(values.get(key), wanted) for key, wanted in spec.when.items())
     ]
     rest = [name for name, spec in specs.items() if not spec.when]
-    return tuple(hits if hits or len(rest) > 1 or specs.keys() & set(scored) else rest)
+    others = len(rest) > 1 or specs.keys() & set(scored)
+    return tuple(hits if hits or others or not failed else rest)
 
 
 def unknown_columns(specs: Mapping[str, ModeSpec], columns: Collection[str]) -> list[str]:

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from itera_nb._typing import JSON
 from itera_nb.exceptions import ArmError
+from itera_nb.spec import RECORDED
 
 if TYPE_CHECKING:
     from itera_nb.spec import MetricSpec
 
 BuiltIn: TypeAlias = Callable[[JSON, Any], float]
 _RANKED = re.compile(r"(recall|ndcg)@([1-9][0-9]*)")
-_NAMES = ("exact", "accuracy", "set", "regex", "numeric", "recall@10", "ndcg@10", "mrr")
+_NAMES = ("exact", "accuracy", "set", "regex", "numeric", "recall@10", "ndcg@10", "mrr", RECORDED)
 
 
 def is_own(name: str) -> bool:
@@ -43,8 +44,8 @@ def built_in(name: str, metric: MetricSpec) -> BuiltIn:
         return partial(matches, ignore_case=metric.ignore_case)
     if name == "numeric":
         return partial(numeric, tolerance=metric.tolerance, relative=metric.relative_tolerance)
-    if name == "mrr":
-        return reciprocal_rank
+    if plain := {"mrr": reciprocal_rank, RECORDED: as_recorded}.get(name):
+        return plain
     if ranked := _RANKED.fullmatch(name):
         return partial(recall if ranked[1] == "recall" else ndcg, k=int(ranked[2]))
     near = difflib.get_close_matches(name, _NAMES, n=1)
@@ -62,6 +63,17 @@ def text_of(value: Any, *, ignore_case: bool = False) -> str:
         value = json.dumps(value, sort_keys=True, default=str)
     text = str(value).strip()
     return text.casefold() if ignore_case else text
+
+
+def as_recorded(output: JSON, expected: Any) -> float:  # noqa: ARG001 - the label was used elsewhere
+    """The output itself, which is a score.
+
+    Raises:
+        ValueError: It is none from 0 to 1: the row is unscored.
+    """
+    if isinstance(output, bool | int | float) and 0 <= output <= 1:
+        return float(output)
+    raise ValueError("the recorded score is no number from 0 to 1")
 
 
 def exact(output: JSON, expected: Any, *, ignore_case: bool = False) -> float:

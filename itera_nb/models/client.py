@@ -7,7 +7,15 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self, TypeAlias
 
+from itera_nb.exceptions import ArmError
+
 Trouble: TypeAlias = Literal["rate_limit", "server", "connection", "late", "garbled", "request"]
+DEFAULT_MAX_TOKENS = 1024
+_NO_PARAMS = {"model", "messages", "system", "tools", "stream", "timeout"} | {
+    "extra_headers",
+    "extra_query",
+    "extra_body",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +81,19 @@ class CallError(Exception):
     def may_pass(self) -> bool:
         """Whether the same call could succeed later."""
         return self.trouble != "request"
+
+
+def check_params(params: Mapping[str, Any]) -> None:
+    """Refuse parameters that are a part of the request with a key of its own, or change how it is sent.
+
+    Raises:
+        ArmError: There is such a parameter.
+    """
+    if wrong := sorted(_NO_PARAMS & params.keys()):
+        raise ArmError(
+            f"params.{wrong[0]} is no parameter of a model",
+            fix="use the arm's own keys: model, prompt, system, tools; timeout_s for seconds",
+        )
 
 
 class Client(Protocol):

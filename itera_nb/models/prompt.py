@@ -1,15 +1,15 @@
-"""A prompt arm's text: from a template and a row to a prompt, and from an answer to an output."""
+"""A prompt arm's text: from templates, examples and a row to the turns that a model reads."""
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Mapping
+import secrets
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from itera_nb._typing import JSON, Row
+from itera_nb._typing import Row
 from itera_nb.exceptions import ArmError
 
 if TYPE_CHECKING:
@@ -17,92 +17,165 @@ if TYPE_CHECKING:
 
     from itera_nb.spec import ArmSpec
 
-_PARSERS = {"labels", "regex", "json"}
+MESSAGES = "messages"
+"""The input column that holds a conversation: a list of `{role, content}`, or its JSON text."""
+_ROLES = {"user", "assistant"}
 
 
-class ParseError(ValueError):
-    """A model's answer that is no output: what it lacked, without its text."""
+class PromptError(ValueError):
+    """A row that a template does not fit.
+
+    Args:
+        kind: The exception's type, which quotes no row.
+        message: What went wrong; may quote the row.
+    """
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+@dataclass(frozen=True, slots=True)
+class Shot:
+    """A train row as an example: its input columns and its label."""
+
+    inputs: Row
+    label: Any
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A compiled prompt and system text; `{{column}}` stands for a value of the row."""
+    """Compiled templates; `{{column}}` stands for a value of the row, `{{messages}}` for its turns.
+
+    Attributes:
+        user: The user's text.
+        system: The system text.
+        shots: Rendered examples, each with the inputs that it shows.
+        at_most: How many of them stand before a row.
+    """
 
     user: Template
     system: Template | None
+    shots: tuple[tuple[Row, list[dict[str, Any]]], ...] = ()
+    at_most: int = 0
 
-    def render(self, row: Row) -> tuple[str, str | None]:
-        """The prompt and the system text for a row.
+    def render(self, row: Row) -> tuple[list[dict[str, Any]], str | None]:
+        """The turns and the system text for a row; an example with the row's own inputs is left out.
 
         Raises:
-            jinja2.TemplateError: The template names a column that the row does not have.
+            PromptError: The templates do not fit the row, or `messages` holds no conversation.
         """
-        return self.user.render(**row), self.system.render(**row) if self.system else None
+        examples = [turns for inputs, turns in self.shots if inputs != row][: self.at_most]
+        turns = [turn for example in examples for turn in example] + self.turns(row)
+        return turns, None if self.system is None else _render(self.system, row)
+
+    def turns(self, row: Row) -> list[dict[str, Any]]:
+        """The row's own turns: one of the user's, or those of `{{messages}}` with the text around it.
+
+        Raises:
+            PromptError: See `render`.
+        """
+        if not _is_conversation(row.get(MESSAGES)):
+            return [_turn("user", _render(self.user, row))]
+        talk = _Talk(_read_turns(row[MESSAGES]))
+        text = _render(self.user, {**row, MESSAGES: talk})
+        before, *after = text.split(talk.mark)
+        if not after:
+            return [_turn("user", text)]
+        if len(after) > 1:
+            raise PromptError("Messages", f"{{{{{MESSAGES}}}}} stands more than once in the template")
+        return _wrapped(before.strip(), list(talk), after[0].strip())
 
 
-def compile_prompt(spec: ArmSpec, root: Path) -> Prompt:
+class _Talk(list[dict[str, Any]]):
+    """Turns that print as a mark, so that the text around `{{messages}}` can be told from them."""
+
+    mark: str
+
+    def __init__(self, turns: Sequence[dict[str, Any]]) -> None:
+        super().__init__(turns)
+        self.mark = secrets.token_hex(16)  # no row can hold what is drawn after it was written
+
+    def __str__(self) -> str:
+        return self.mark
+
+
+def compile_prompt(
+    spec: ArmSpec, root: Path, shots: Sequence[Shot] = (), answer: Callable[[Any], str] = str
+) -> Prompt:
     """Compile an arm's template and system text (itself a text, or a file whose name ends in .md).
 
+    Args:
+        spec: The arm.
+        root: Folder of its files.
+        shots: Examples in their order; one more than `few_shot` says, where that is a number.
+        answer: From an example's label to what a model would have written.
+
     Raises:
-        ArmError: A file is missing or is no template.
+        ArmError: A file is missing or is no template, or does not fit the examples.
     """
     assert spec.prompt is not None
     system = spec.system
     if system is not None and system.endswith(".md"):
-        system = _read(root, system)
-    return Prompt(
-        _compile(_read(root, spec.prompt), spec.prompt),
+        system = read_text(root, system)
+    prompt = Prompt(
+        _compile(read_text(root, spec.prompt), spec.prompt),
         None if system is None else _compile(system, "system"),
     )
-
-
-def check_parse(spec: Mapping[str, Any] | None) -> None:
-    """Refuse a `parse` that `parse_output` could not follow.
-
-    Raises:
-        ArmError: Unknown keys, none or several of labels, regex and json, or a bad pattern.
-    """
-    if spec is None:
-        return
-    fix = 'use parse = { labels = ["a", "b"] }, { regex = "..." } or { json = true, field = "..." }'
-    if len(_PARSERS & spec.keys()) != 1 or spec.keys() - _PARSERS - ({"field"} if "json" in spec else set()):
-        raise ArmError(f"parse has the keys {', '.join(sorted(spec)) or 'none'}", fix=fix)
     try:
-        re.compile(str(spec.get("regex", "")))
-    except re.error as error:
-        raise ArmError(f"parse.regex is no regular expression: {error}", fix=fix) from None
+        rendered = tuple(
+            (s.inputs, [*prompt.turns(s.inputs), _turn("assistant", answer(s.label))]) for s in shots
+        )
+    except PromptError as error:
+        raise ArmError(
+            f"{spec.prompt} does not fit the few-shot rows: {error.kind}",
+            fix="name every column that it uses in [source] inputs",
+        ) from None
+    at_most = spec.few_shot if isinstance(spec.few_shot, int) else len(rendered)
+    return Prompt(prompt.user, prompt.system, rendered, at_most)
 
 
-def parse_output(text: str, spec: Mapping[str, Any] | None) -> JSON:
-    """The output that a model's text holds.
-
-    Args:
-        text: The model's text.
-        spec: `{labels = [...]}`: the one label that occurs as a whole word, in any case; `{regex = "..."}`:
-            its first group; `{json = true, field = "..."}`: the JSON value, or one field of it; nothing: the
-            text.
+def read_tools(name: str | None, root: Path) -> list[dict[str, Any]]:
+    """Tool definitions, a JSON list in the vendor's form; none without a file.
 
     Raises:
-        ParseError: There is no output in it, or more than one label.
+        ArmError: The file is missing or is not such a list.
     """
-    if spec is None:
-        return _not_empty(text.strip())
-    if "labels" in spec:
-        return _label(text, [str(label) for label in spec["labels"]])
-    if "regex" in spec:
-        match = re.search(str(spec["regex"]), text)
-        if match is None:
-            raise ParseError("the pattern does not occur")
-        return _not_empty((match[1] if match.re.groups else match[0] or "").strip())
-    return _json_value(text, spec.get("field"))
+    if name is None:
+        return []
+    tools = read_json(root, name)
+    if not isinstance(tools, list) or not tools or not all(isinstance(tool, dict) for tool in tools):
+        raise ArmError(
+            f"{name} is no list of tools", fix='write a JSON list of {"name", "description", "input_schema"}'
+        )
+    return tools
 
 
-def _read(root: Path, name: str) -> str:
+def read_text(root: Path, name: str) -> str:
+    """The text of an arm's file.
+
+    Raises:
+        ArmError: It is missing or not UTF-8.
+    """
     try:
         return (root / name).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = "is not UTF-8" if isinstance(error, UnicodeDecodeError) else "cannot be read"
-        raise ArmError(f"prompt file {name} {reason}", fix="check the arm's `prompt` and `system`") from None
+        raise ArmError(
+            f"file {name} {reason}", fix="check the paths of this arm in experiment.toml"
+        ) from None
+
+
+def read_json(root: Path, name: str) -> Any:
+    """The value in an arm's JSON file.
+
+    Raises:
+        ArmError: It is missing or not JSON.
+    """
+    try:
+        return json.loads(read_text(root, name))
+    except ValueError as error:
+        raise ArmError(f"file {name} is not JSON: {error}", fix="correct the file") from None
 
 
 def _compile(text: str, name: str) -> Template:
@@ -115,35 +188,59 @@ def _compile(text: str, name: str) -> Template:
         raise ArmError(f"{name} is no template: {error}", fix="write columns as {{column}}") from None
 
 
-def _label(text: str, labels: list[str]) -> str:
-    longest_first = sorted(labels, key=len, reverse=True)
-    pattern = rf"(?<!\w)(?:{'|'.join(map(re.escape, longest_first))})(?!\w)"
-    by_folded = {label.casefold(): label for label in labels}
-    found = {m[0].casefold() for m in re.finditer(pattern, text, re.IGNORECASE)}
-    if len(found) != 1:
-        raise ParseError("several labels occur" if found else "no label occurs")
-    return by_folded[found.pop()]
+def _render(template: Template, values: Mapping[str, Any]) -> str:
+    try:
+        return template.render(values)
+    except Exception as error:  # noqa: BLE001 - an expression in a template can raise anything
+        raise PromptError(type(error).__name__, str(error)) from None
 
 
-def _json_value(text: str, field: str | None) -> JSON:
-    for start in (m.start() for m in re.finditer(r"[{\[]", text)):
+def _turn(role: str, content: Any) -> dict[str, Any]:
+    return {"role": role, "content": content}
+
+
+def _is_conversation(value: Any) -> bool:
+    return isinstance(value, list) or (isinstance(value, str) and value.lstrip().startswith("["))
+
+
+def _read_turns(value: Any) -> list[dict[str, Any]]:
+    """A conversation out of a column's value.
+
+    Raises:
+        PromptError: It is none; the message quotes no turn.
+    """
+    if isinstance(value, str):
         try:
-            value, _ = json.JSONDecoder(parse_constant=_no_constant).raw_decode(text, start)
+            value = json.loads(value)
         except ValueError:
-            continue
-        if field is None:
-            return value  # type: ignore[no-any-return]
-        if not isinstance(value, dict) or value.get(field) is None:
-            raise ParseError("the JSON value lacks the field")
-        return value[field]  # type: ignore[no-any-return]
-    raise ParseError("no JSON value occurs")
+            raise PromptError("Messages", f"{MESSAGES} is not JSON") from None
+    if not value:
+        raise PromptError("Messages", f"{MESSAGES} holds no turn")
+    for number, turn in enumerate(value):
+        if not isinstance(turn, Mapping) or turn.keys() != {"role", "content"}:
+            raise PromptError("Messages", f"turn {number} of {MESSAGES} is not {{role, content}}")
+        if turn["role"] not in _ROLES:
+            raise PromptError("Messages", f"turn {number} of {MESSAGES}: the role is not user or assistant")
+        if not turn["content"] or not isinstance(turn["content"], str | list):
+            raise PromptError("Messages", f"turn {number} of {MESSAGES} has no content")
+    return [_turn(turn["role"], turn["content"]) for turn in value]
 
 
-def _no_constant(name: str) -> None:
-    raise ValueError(name)
+def _wrapped(before: str, turns: list[dict[str, Any]], after: str) -> list[dict[str, Any]]:
+    """Text before the conversation opens its first user turn, text after it ends its last."""
+    if before:
+        first = turns.pop(0) if turns[0]["role"] == "user" else None
+        turns.insert(0, _turn("user", _joined(before, first["content"]) if first else before))
+    if after:
+        last = turns.pop() if turns[-1]["role"] == "user" else None
+        turns.append(_turn("user", _joined(last["content"], after) if last else after))
+    if turns[-1]["role"] != "user":
+        raise PromptError("Messages", f"the last turn of {MESSAGES} is not the user's")
+    return turns
 
 
-def _not_empty(text: str) -> str:
-    if not text:
-        raise ParseError("the answer is empty")
-    return text
+def _joined(first: Any, second: Any) -> Any:
+    if isinstance(first, str) and isinstance(second, str):
+        return f"{first}\n\n{second}"
+    blocks = [[{"type": "text", "text": x}] if isinstance(x, str) else x for x in (first, second)]
+    return [*blocks[0], *blocks[1]]

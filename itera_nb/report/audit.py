@@ -12,6 +12,9 @@ from typing import Any, TypeAlias
 from itera_nb.experiment import Experiment
 from itera_nb.ledger import backward_times
 from itera_nb.protocol import MAX_ITERATIONS, MAX_SPRINTS, SAFEGUARDS, State
+from itera_nb.report.judge_check import audit_answer
+from itera_nb.report.judged import rubric_locked
+from itera_nb.report.power import power_line
 from itera_nb.report.wording import percent, size
 from itera_nb.spec import Spec
 
@@ -105,6 +108,11 @@ def _sg04(f: Facts) -> Answer:
     return _tick(f.before("metric_locked", "scored"), f"locked before the first score; {amended} amendments")
 
 
+def _sg05(f: Facts) -> Answer:
+    found = rubric_locked(f.state, f.spec)
+    return (NOT_APPLICABLE, "no judge, so no rubric") if found is None else _tick(*found)
+
+
 def _sg06(f: Facts) -> Answer:
     modes = f.body("metric_locked").get("modes", {})
     if not modes:
@@ -160,12 +168,13 @@ def _sg13(f: Facts) -> Answer:
 
 def _sg14(f: Facts) -> Answer:
     needed = [r["n_needed"] for r in f.records if r["n_needed"]]
+    power = f.body("metric_locked").get("power")
+    foreseen = f"; at the lock, {power_line(power)}" if power else ""
     if not needed:
-        return NOT_APPLICABLE, "no size can be computed: nothing varies, or the goal is not a gain"
+        return NOT_APPLICABLE, f"no size can be computed: nothing varies, or the goal is not a gain{foreseen}"
     rows = f.records[0]["n"]
-    return _tick(
-        rows >= max(needed), f"{rows:,} test rows; {max(needed):,} give 80 % power at the expected effect"
-    )
+    text = f"{rows:,} test rows; {max(needed):,} give 80 % power at the expected effect{foreseen}"
+    return _tick(rows >= max(needed), text)
 
 
 def _sg15(f: Facts) -> Answer:
@@ -209,8 +218,9 @@ def _sg19(f: Facts) -> Answer:
     return _tick(bool(arms) and not unknown, text)
 
 
-def _sg20(_: Facts) -> Answer:
-    return NOT_APPLICABLE, "no judge: the metric is deterministic"
+def _sg20(f: Facts) -> Answer:
+    holds, evidence = audit_answer(f.spec, f.state)
+    return (NOT_APPLICABLE, evidence) if holds is None else _tick(holds, evidence)
 
 
 def _iterated(f: Facts) -> bool:
@@ -325,7 +335,7 @@ CHECKS: dict[str, Check] = {
     "SG02": _sg02,
     "SG03": _sg03,
     "SG04": _sg04,
-    "SG05": lambda _: (NOT_APPLICABLE, "no judge, so no rubric"),
+    "SG05": _sg05,
     "SG06": _sg06,
     "SG07": _order("frame_locked", "sampled", "the frame's lock stands before the sample in the ledger"),
     "SG08": _sg08,

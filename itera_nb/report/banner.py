@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from itera_nb.experiment import Experiment
+from itera_nb.report.judge_check import limit_sentences
+from itera_nb.report.judged import PAIRWISE, judge_limits
 from itera_nb.report.wording import interval, percent, points, size
 from itera_nb.spec import Spec
 
@@ -25,23 +27,30 @@ def banner(spec: Spec, verdict: dict[str, Any], *, extendable: bool) -> Banner:
     """The banner over all arms; `extendable`: the one registered top-up is still to be had."""
     records = verdict["records"]
     outcome, base = verdict["outcome"], spec.baseline
+    unit = f"points of {PAIRWISE}" if spec.metric.pairwise else "points"
     lead = next((r for r in records if r["arm"] == verdict["arm"]), None)
     if outcome == "ship" and lead:
         also = f" ({verdict['chosen_because']})" if verdict["chosen_because"] else ""
         return Banner(
             f"SHIP \u2014 `{lead['arm']}` instead of `{base}`{also}",
-            f"{_effect(lead)} points: {_in_words(lead)}",
+            f"{_effect(lead)} {unit}: {_in_words(lead)}",
             f"Replace `{base}` by `{lead['arm']}`.",
         )
     if outcome == "scope" and lead:
         kept, left = _scope_words(lead)
         return Banner(
             f"SCOPE \u2014 `{lead['arm']}` for {kept}; keep `{base}` for {left}",
-            f"{_effect(lead)} points overall; {_interval(lead['scope_effect'])} on {kept}.",
+            f"{_effect(lead)} {unit} overall; {_interval(lead['scope_effect'])} on {kept}.",
             f"Put `{lead['arm']}` behind a switch. Do not replace `{base}` everywhere.",
         )
-    said = " ".join(f"`{r['arm']}`: {_effect(r)} points, {_in_words(r)}{_losses(r)}" for r in records)
+    said = " ".join(f"`{r['arm']}`: {_effect(r)} {unit}, {_in_words(r)}{_losses(r)}" for r in records)
     names = ", ".join(f"`{r['arm']}`" for r in records)
+    if outcome == "retrospective":
+        return Banner(
+            f"RETROSPECTIVE \u2014 {names} against `{base}`",
+            f"{said} These results existed before the question was locked.",
+            "Take it as a reason to ask again on rows that no arm has answered yet, not as a reason to ship.",
+        )
     if outcome == "kill":
         return Banner(f"KILL \u2014 {names}: keep `{base}`", said, f"Keep `{base}`. Do not ship {names}.")
     needed = [r["n_needed"] for r in records if r["outcome"] == "inconclusive" and more_rows(r)]
@@ -61,16 +70,16 @@ def more_rows(record: dict[str, Any]) -> bool:
 
 def rule_sentence(spec: Spec, tau: float) -> str:
     """The registered rule as the sentence that the conclusion quotes."""
-    rule = spec.rule
+    rule, of = spec.rule, f" of {PAIRWISE}" if spec.metric.pairwise else ""
     if rule.goal == "no_worse":
         saving = f", at least {percent(rule.min_saving)} cheaper" if rule.min_saving else ""
-        gain = f"Shown to lose less than {_points(rule.margin or 0)} on sealed rows{saving}"
+        gain = f"Shown to lose less than {_points(rule.margin or 0)}{of} on sealed rows{saving}"
     elif rule.proof == "above_min":
-        gain = f"Shown to gain more than {_points(tau)} on sealed rows"
+        gain = f"Shown to gain more than {_points(tau)}{of} on sealed rows"
     elif rule.proof == "literal":
-        gain = f"The method's literal rule: at least {_points(tau)} gained, twice the re-run noise"
+        gain = f"The method's literal rule: at least {_points(tau)}{of} gained, twice the re-run noise"
     else:
-        gain = f"At least {_points(tau)} gained on sealed rows, with a gain shown"
+        gain = f"At least {_points(tau)}{of} gained on sealed rows, with a gain shown"
     floor = (
         f"no {_slice_word(spec)} may lose more than {_points(rule.max_slice_loss)}"
         if spec.source.slices
@@ -87,7 +96,7 @@ def limits(experiment: Experiment) -> list[str]:
     found = _controls(record.body["verdict"]["controls"])
     if touches := len(state.all("seal_touched")):
         found.append(f"The sealed file was touched {touches} time(s) outside the verdict; nothing was read.")
-    return found
+    return [*found, *judge_limits(experiment.spec, state), *limit_sentences(experiment.spec, state)]
 
 
 def test_next(verdict: dict[str, Any]) -> str:
@@ -101,6 +110,8 @@ def test_next(verdict: dict[str, Any]) -> str:
         return "Does the gain remain on next month's rows, sealed before anyone reads them?"
     if verdict["outcome"] == "inconclusive":
         return "Does the effect show on a larger sealed set of the newest rows?"
+    if verdict["outcome"] == "retrospective":
+        return "Does it hold on rows that are sealed before the arms answer them?"
     return "Which kind of row fails in both arms, and are those labels right?"
 
 
@@ -124,6 +135,7 @@ def _in_words(record: dict[str, Any]) -> str:
         "not_worth_it": f"a gain of {_points(record['tau'])} or more is ruled out.",
         "harmful": "shown to be worse.",
         "not_shown": "not shown to help, not shown useless.",
+        "second_judge": str(record["sentence"]),
         "min_effect_not_reached": f"a gain is shown, but not one of {_points(record['tau'])}.",
     }
     sentence = str(record["sentence"])

@@ -14,6 +14,7 @@ from itera_nb.experiment import Experiment
 from itera_nb.protocol import NOTHING_SEEN, State, check
 from itera_nb.report.audit import self_audit
 from itera_nb.report.banner import banner, limits, rule_sentence, test_next
+from itera_nb.report.judged import PAIRWISE
 from itera_nb.spec import Spec
 
 
@@ -64,6 +65,8 @@ def build(experiment: Experiment) -> dict[str, Any]:
             "limits": limits(experiment),
             "test_next": test_next(verdict),
             "pareto": verdict["pareto"],
+            "preference": {arm: x["preference"] for arm, x in arms.items() if x.get("preference")},
+            "judge": verdict.get("judge"),
             "custody": _custody(state),
             "looks": len(state.all("verdict")),
             "resumes": record.body["resumes"],
@@ -114,6 +117,10 @@ def _experiment(
 def metric_name(spec: Spec) -> str:
     """The scorer as a reader calls it."""
     scorer = spec.metric.scorer
+    if spec.metric.pairwise:
+        return PAIRWISE
+    if spec.judge is not None:
+        return "judge's score"
     return "accuracy" if scorer in {"exact", "accuracy"} else scorer.rpartition(":")[2]
 
 

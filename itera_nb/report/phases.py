@@ -11,16 +11,17 @@ from itera_nb.diagnosis.patterns import Pattern
 from itera_nb.experiment import Experiment
 from itera_nb.ledger import Record
 from itera_nb.protocol import PHASES, next_phase
+from itera_nb.report.judged import PAIRWISE, judge_notes, score_text
+from itera_nb.report.power import power_view
 from itera_nb.report.tables import message, table
 from itera_nb.report.view import View
 from itera_nb.report.wording import interval, percent, points, size, usd
 from itera_nb.scoring.evidence import Evidence
-from itera_nb.scoring.pilot import Pilot
 from itera_nb.scoring.plan import Plan, Scenario
 from itera_nb.scoring.registered import Baseline
 from itera_nb.scoring.runs import Scored
 from itera_nb.source.audit import DistributionAudit
-from itera_nb.spec import Spec
+from itera_nb.spec import Spec, is_pairwise
 from itera_nb.stats.decision import effect_text
 from itera_nb.stats.noise import rerun_noise
 from itera_nb.verdict.preflight import Condition
@@ -112,7 +113,7 @@ def plan(spec: Spec, made: Plan) -> View:
         + ", ".join(f"{t.test_rows:,} rows × {t.trials} ship {100 * t.ship:.0f}" for t in made.trade),
         f"the circulating rule of thumb at this split ({thumb})",
     ]
-    if spec.rule.goal == "better" and spec.expected_effect <= spec.rule.min_effect.value:
+    if spec.rule.goal == "better" and made.expected <= made.min_effect:
         notes.append("warning: the expected effect is not above min_effect: power cannot exceed 50 %")
     shown = table(headers, rows, title="what this many rows can decide", notes=notes)
     return View(html=shown.html + picture(made.curve), text=shown.text)
@@ -202,7 +203,11 @@ def baseline(spec: Spec, measured: Baseline, n: int) -> View:
     body = measured.record.body
     floor = f", re-run noise {size(body['noise_floor'])} points" if body["noise_floor"] is not None else ""
     value = f"baseline on train: {percent(body['value'])} of {body['n']:,} rows{floor}"
-    notes = [f"{value} (record {measured.record.seq})"]
+    if spec.metric.pairwise:
+        value = (
+            f"the baseline stands at 0; against itself on {body['n']:,} train rows{floor or ', one trial'}"
+        )
+    notes = [f"{value} (record {measured.record.seq})", *judge_notes(body)]
     return table([*inputs, "expected", "output", "score", "failure modes"], rows, notes=notes)
 
 
@@ -219,24 +224,15 @@ def failure_modes(measured: Baseline) -> View:
 
 
 def metric_locked(record: Record) -> View:
-    """The metric's lock."""
-    return message(
+    """The metric's lock, and the power of the sealed rows as it was then."""
+    shown = power_view(record.body["power"])
+    pairwise = is_pairwise(record.body["values"]["metric"]["scorer"])
+    value = "0, as preferences have it" if pairwise else percent(record.body["baseline"])
+    done = message(
         f"metric, rule and experiment.toml locked: record {record.seq}, sha256 {record.body['toml'][:12]}",
-        f"{len(record.body['modes'])} failure modes; baseline on train {percent(record.body['baseline'])}",
+        f"{len(record.body['modes'])} failure modes; baseline on train {value}",
     )
-
-
-def pilot(spec: Spec, found: Pilot) -> View:
-    """One row in full: every input, every output, every figure."""
-    rows = [[f"input: {name}", value] for name, value in found.row.items()]
-    for line in found.table.to_dict("records"):
-        price = "unknown" if line["cost_usd"] != line["cost_usd"] else usd(line["cost_usd"])
-        tokens = f", {line['input_tokens']}+{line['output_tokens']} tokens" if line["output_tokens"] else ""
-        figures = f"score {line['score']:.2f}, {price}{tokens}, {line['latency_ms']:,.0f} ms"
-        rows.append([f"arm: {line['arm']}", f"{line['output']}\n{figures}"])
-    planned = "unknown" if found.planned_usd is None else usd(found.planned_usd)
-    budget = f" of a budget of {usd(spec.run.budget_usd)}" if spec.run.budget_usd is not None else ""
-    return table(["pilot row", ""], rows, notes=[f"planned cost at this row's prices: {planned}{budget}"])
+    return View(html=shown.html + done.html, text=f"{shown.text}\n{done.text}")
 
 
 def scores(spec: Spec, part: str, scored: Scored) -> View:
@@ -248,11 +244,23 @@ def scores(spec: Spec, part: str, scored: Scored) -> View:
         kinds = f" ({', '.join(f'{n} {kind}' for kind, n in x['errors'].items())})" if x["errors"] else ""
         failed = (", ".join(f"{v} {k}" for k, v in bad.items()) or "0") + kinds
         mark = " (baseline)" if arm == spec.baseline else ""
-        figures = [percent(x["mean"]), f"± {size(x['sd'])}", len(x["trials"]), failed, x["unscored"]]
+        mean = score_text(x["mean"], pairwise=spec.metric.pairwise)
+        figures = [mean, f"± {size(x['sd'])}", len(x["trials"]), failed, x["unscored"]]
         rows.append([arm + mark, *figures, *(f"{x['secondary'][m]:.3f}" for m in spec.metric.secondary)])
     note = "free to read" if part == "train" else "dev: not evidence"
     notes = [f"{scored.record.body['n']:,} {part} rows ({note}); record {scored.record.seq}"]
-    headers = ["arm", "mean", "over trials", "trials", "failed calls", "no score", *spec.metric.secondary]
+    if reused := sum(x["reused"] for x in scored.record.body["arms"].values()):
+        notes.append(f"{reused:,} answers are an earlier run's, at their first price and latency")
+    notes += judge_notes(scored.record.body)
+    headers = [
+        "arm",
+        PAIRWISE if spec.metric.pairwise else "mean",
+        "over trials",
+        "trials",
+        "failed calls",
+        "no score",
+        *spec.metric.secondary,
+    ]
     return table(headers, rows, notes=notes)
 
 

@@ -1,26 +1,34 @@
-"""The append-only log of attempts: what survives a killed run, and what every total is computed from."""
+"""The append-only log of attempts: what survives a killed run, and what every total is computed from.
+
+Only an index is held in memory, about 200 bytes an attempt; attempts are read back from the file.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import threading
 import time
+from array import array
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Protocol, Self, TypeAlias
+from typing import Any, Protocol, Self, overload
 
 from filelock import FileLock, Timeout
 
 from itera_nb._typing import JSON
+from itera_nb.arms.caller import Status
 from itera_nb.exceptions import RecordError, StoppedError
 
-Status: TypeAlias = Literal["ok", "error", "timeout", "refusal", "invalid"]
 SYNC_EVERY = 64
 SYNC_SECONDS = 1.0
+_LENGTH_BITS = 32
+_WIDTH = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,16 +83,35 @@ class Totals:
     retries: int
 
 
+class Tally:
+    """Sums over attempts while they come."""
+
+    def __init__(self) -> None:
+        self._statuses: Counter[str] = Counter()
+        self._cost_usd = 0.0
+        self._unknown_costs = self._retries = 0
+
+    def add(self, attempt: Attempt) -> None:
+        """Count an attempt."""
+        self._statuses[attempt.status] += 1
+        self._retries += attempt.retries
+        if attempt.cost_usd is None:
+            self._unknown_costs += 1
+        else:
+            self._cost_usd += attempt.cost_usd
+
+    def totals(self) -> Totals:
+        """The sums so far."""
+        statuses = dict(self._statuses)
+        return Totals(sum(statuses.values()), statuses, self._cost_usd, self._unknown_costs, self._retries)
+
+
 def totals(attempts: Iterable[Attempt]) -> Totals:
     """Recompute every total from the attempts themselves."""
-    listed = list(attempts)
-    return Totals(
-        count=len(listed),
-        statuses=dict(Counter(a.status for a in listed)),
-        cost_usd=sum(a.cost_usd for a in listed if a.cost_usd is not None),
-        unknown_costs=sum(a.cost_usd is None for a in listed),
-        retries=sum(a.retries for a in listed),
-    )
+    tally = Tally()
+    for attempt in attempts:
+        tally.add(attempt)
+    return tally.totals()
 
 
 class Codec(Protocol):
@@ -108,6 +135,10 @@ class AttemptLog:
         path: The log; its folder is created.
         codec: Encrypts every line, for rows that nobody may read.
 
+    Attributes:
+        finished: The attempts by key, read back from the file when asked for.
+        cut_off: Calls of earlier runs that may have been paid without an answer on record.
+
     Raises:
         StoppedError: Another run writes this log.
         RecordError: A line is damaged, or was encoded otherwise.
@@ -116,7 +147,7 @@ class AttemptLog:
     def __init__(self, path: Path, codec: Codec | None = None) -> None:
         self.path = path
         self._codec = codec
-        self._mutex = threading.Lock()
+        self._mutex = threading.RLock()
         path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(f"{path}.lock", timeout=0, thread_local=False)
         try:
@@ -127,13 +158,25 @@ class AttemptLog:
                 fix="wait for it, or stop it, then run the same command again",
             ) from None
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+        self._calls_fd = os.open(f"{path}.calls", os.O_RDWR | os.O_CREAT, 0o600)
         self._unsynced, self._synced_at = 0, time.monotonic()
-        self.finished: dict[str, Attempt] = {}
+        self._syncer = ThreadPoolExecutor(1)
+        self._syncing = self._syncer.submit(os.fsync, self._fd)
+        self._tally = Tally()
+        self._store = _Store(path, codec)
+        self.finished: Mapping[str, Attempt] = _Finished(self._store)
         try:
-            self._end = self._read()
+            self.cut_off = self._calls = int(os.pread(self._calls_fd, _WIDTH, 0) or 0)
+            self._begin = self._end = self._read()
         except BaseException:
             self.close()
             raise
+
+    @property
+    def totals(self) -> Totals:
+        """Sums over all attempts, computed from the file on opening and kept up since."""
+        with self._mutex:
+            return self._tally.totals()
 
     def append(self, attempt: Attempt) -> Attempt:
         """Record an attempt; the first one of a key counts, a second is not written.
@@ -144,24 +187,52 @@ class AttemptLog:
         Raises:
             StoppedError: The line could not be written (disk full); the log is left as it was.
         """
-        line = json.dumps(asdict(attempt), separators=(",", ":"), allow_nan=False)
+        line = _ENCODE({name: getattr(attempt, name) for name in _FIELDS})
         data = (self._codec.encode(line) if self._codec else line).encode() + b"\n"
+        short = _short(attempt.key)
         with self._mutex:
-            if attempt.key in self.finished:
+            if short in self._store.places:
                 return self.finished[attempt.key]
+            begin = self._end
             self._write(data)
-            self.finished[attempt.key] = attempt
+            self._store.places[short] = _place(begin, len(data))
+            self._tally.add(attempt)
             self._unsynced += 1
             if self._unsynced >= SYNC_EVERY or time.monotonic() - self._synced_at >= SYNC_SECONDS:
-                self._sync()
+                self._sync_soon()
         return attempt
+
+    def in_flight(self, change: int) -> None:
+        """Note that calls that may cost money were sent, or ended (negative); survives a killed process."""
+        if not change:
+            return
+        with self._mutex:
+            self._calls += change
+            os.pwrite(self._calls_fd, f"{self._calls:>{_WIDTH}}".encode(), 0)
+
+    def select(self, keys: Iterable[str]) -> Sequence[Attempt]:
+        """The attempts of these keys, in this order, read from the file whenever they are looked at.
+
+        It may be used after the log was closed.
+
+        Raises:
+            KeyError: A key is not recorded.
+        """
+        return _Selected(self._store, array("Q", (self._store.places[_short(key)] for key in keys)))
+
+    def is_earlier(self, key: str) -> bool:
+        """Whether an earlier run recorded this key: its answer is reused, with its own price and latency."""
+        place = self._store.places.get(_short(key))
+        return place is not None and place >> _LENGTH_BITS < self._begin
 
     def close(self) -> None:
         """Sync to disk and let others write; closing twice does nothing."""
         with self._mutex:
             if self._fd >= 0:
-                self._sync()
+                self._syncer.shutdown()
+                os.fsync(self._fd)
                 os.close(self._fd)
+                os.close(self._calls_fd)
                 self._fd = -1
                 self._lock.release()
 
@@ -186,12 +257,15 @@ class AttemptLog:
             ) from None
         self._end += len(data)
 
-    def _sync(self) -> None:
-        os.fsync(self._fd)
-        self._unsynced, self._synced_at = 0, time.monotonic()
+    def _sync_soon(self) -> None:
+        """Start to sync what is written, if the last time has ended: a busy disk must not stop calls."""
+        if self._syncing.done():
+            self._syncing.result()
+            self._syncing = self._syncer.submit(os.fsync, self._fd)
+            self._unsynced, self._synced_at = 0, time.monotonic()
 
     def _read(self) -> int:
-        """Fill `finished`, cut a torn tail off, and return the length of what is sound."""
+        """Fill the index, cut a torn tail off, and return the length of what is sound."""
         good = 0
         torn: int | None = None
         with self.path.open("rb") as file:
@@ -201,21 +275,98 @@ class AttemptLog:
                 if not line.endswith(b"\n") or b"\0" in line:
                     torn = torn or number
                     continue
-                attempt = None if torn else self._decode(line)
+                attempt = None if torn else self._store.decode(line)
                 if attempt is None:
                     raise RecordError(
                         f"{self.path.name}: line {torn or number} is damaged",
                         fix="restore the file from a copy; a run that was cut off damages only its last line",
                     )
-                self.finished.setdefault(attempt.key, attempt)
+                short = _short(attempt.key)
+                if short not in self._store.places:
+                    self._store.places[short] = _place(good, len(line))
+                    self._tally.add(attempt)
                 good += len(line)
         if torn:
             os.ftruncate(self._fd, good)
         return good
 
-    def _decode(self, line: bytes) -> Attempt | None:
+
+class _Store:
+    """Where attempts stand in a file, and how they are read back."""
+
+    def __init__(self, path: Path, codec: Codec | None) -> None:
+        self.path = path
+        self.places: dict[bytes, int] = {}
+        self._codec = codec
+
+    def at(self, places: Iterable[int]) -> Iterator[Attempt]:
+        """Read attempts back."""
+        with self.path.open("rb") as file:
+            for place in places:
+                file.seek(place >> _LENGTH_BITS)
+                attempt = self.decode(file.read(place & (1 << _LENGTH_BITS) - 1))
+                if attempt is None:
+                    raise RecordError(f"{self.path.name} was changed while it was in use")
+                yield attempt
+
+    def decode(self, line: bytes) -> Attempt | None:
+        """A line's attempt, `None` if it is damaged or was encoded otherwise."""
         try:
             text = line[:-1].decode()
             return Attempt(**json.loads(self._codec.decode(text) if self._codec else text))
         except Exception:  # noqa: BLE001 - a codec's own errors say the same: not ours, or damaged
             return None
+
+
+class _Finished(Mapping[str, Attempt]):
+    """A log's attempts by key."""
+
+    def __init__(self, store: _Store) -> None:
+        self._store = store
+
+    def __getitem__(self, key: str) -> Attempt:
+        return next(self._store.at([self._store.places[_short(key)]]))
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, str) and _short(key) in self._store.places
+
+    def __iter__(self) -> Iterator[str]:
+        return (attempt.key for attempt in self._store.at(list(self._store.places.values())))
+
+    def __len__(self) -> int:
+        return len(self._store.places)
+
+
+class _Selected(Sequence[Attempt]):
+    """Attempts by position."""
+
+    def __init__(self, store: _Store, places: array[int]) -> None:
+        self._store = store
+        self._places = places
+
+    @overload
+    def __getitem__(self, index: int) -> Attempt: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Attempt]: ...
+    def __getitem__(self, index: int | slice) -> Attempt | list[Attempt]:
+        if isinstance(index, slice):
+            return list(self._store.at(self._places[index]))
+        return next(self._store.at([self._places[index]]))
+
+    def __iter__(self) -> Iterator[Attempt]:
+        return self._store.at(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+
+_FIELDS = tuple(f.name for f in fields(Attempt))
+_ENCODE = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+
+
+def _short(key: str) -> bytes:
+    return hashlib.blake2b(key.encode(), digest_size=16).digest()
+
+
+def _place(begin: int, length: int) -> int:
+    return begin << _LENGTH_BITS | length

@@ -26,6 +26,7 @@ from types import CodeType, ModuleType
 from typing import Any, Literal, NoReturn, TypeAlias
 
 from itera_nb._typing import JSON
+from itera_nb.arms.caller import Answer
 from itera_nb.arms.output import Output
 
 Mode: TypeAlias = Literal["rows", "async", "chunks"]
@@ -78,22 +79,6 @@ class Started:
 
     mode: Mode = "rows"
     failure: Failure | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What became of one item; the fields are those of an attempt."""
-
-    status: Literal["ok", "error", "timeout", "invalid"]
-    output: JSON = None
-    error_type: str = ""
-    error: str = ""
-    usage: list[dict[str, Any]] = field(default_factory=list)
-    cost_usd: float | None = None
-    latency_ms: float | None = None
-    amortised: bool = False
-    trace: JSON = None
-    first_token_ms: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

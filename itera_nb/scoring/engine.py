@@ -5,112 +5,33 @@ from __future__ import annotations
 import os
 import threading
 import time
+from array import array
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import fields, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from itera_nb._typing import Row
+from itera_nb.arms.caller import Answer
 from itera_nb.arms.runtime import RunnableArm
-from itera_nb.exceptions import ArmError, DataError, StoppedError
+from itera_nb.exceptions import StoppedError
 
-from . import keys
-from .attempts import Attempt, AttemptLog, totals
+from .attempts import Attempt, AttemptLog
 from .budget import Budget, BudgetReachedError
-from .child import Answer
+from .progress import Bar, relay
+from .units import RowGroup, Unit, Units
 from .workers import Worker, answers
 
 if TYPE_CHECKING:
     from itera_nb.spec import ModelSpec, RunSpec
 
+__all__ = ["RowGroup", "Unit", "Units", "Work", "priced", "run"]
+
 _POLL_S = 0.05
+_ANSWER_FIELDS = tuple(f.name for f in fields(Answer))
 _AGAIN = "run the same command again: what is recorded is not repeated"
-
-
-@dataclass(frozen=True, slots=True)
-class RowGroup:
-    """Rows that are scored by arms fitted on the same other rows; k-fold has one group a fold.
-
-    Row values are plain Python values (`str`, `int`, `float`, lists, mappings ...).
-
-    Args:
-        rows: Rows to answer, with all their columns.
-        fit_rows: Rows for `fit`, with all their columns.
-        label: The group's name in messages.
-    """
-
-    rows: Sequence[Row]
-    fit_rows: Sequence[Row] = ()
-    label: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Unit:
-    """One piece of work: an arm on a row in a trial; `row` holds the declared input columns only."""
-
-    key: str
-    arm: RunnableArm
-    row: Row
-    row_id: str | int
-    trial: int
-    group: int
-    seed: int
-
-
-def plan_units(
-    arms: Sequence[RunnableArm],
-    groups: Sequence[RowGroup],
-    *,
-    id_column: str,
-    trials: Mapping[str, int] | int,
-    seed: Callable[[int], int],
-    namespace: str = "",
-) -> list[Unit]:
-    """All units of a run: row by row, then trial by trial, the arms side by side.
-
-    Args:
-        arms: The arms.
-        groups: The rows.
-        id_column: Column of the row id, unique over all groups.
-        trials: Trials of every arm, or by arm name.
-        seed: Seed of a trial.
-        namespace: Keeps otherwise equal work apart (a second pass, another split).
-
-    Raises:
-        DataError: Ids repeat, or a row lacks a declared column.
-    """
-    resources = {arm.name: keys.resources_digest(arm.resources) for arm in arms}
-    fitted = [keys.rows_digest(group.fit_rows) for group in groups]
-    units: list[Unit] = []
-    ids = [row[id_column] for group in groups for row in group.rows]
-    if len(set(ids)) < len(ids):
-        raise DataError(f"{len(ids) - len(set(ids))} rows repeat an id in column {id_column!r}")
-    for number, group in enumerate(groups):
-        for row in group.rows:
-            for trial in range(trials if isinstance(trials, int) else max(trials[a.name] for a in arms)):
-                for arm in arms:
-                    if not isinstance(trials, int) and trial >= trials[arm.name]:
-                        continue
-                    inputs = _inputs(arm, row)
-                    key = keys.digest(
-                        {
-                            "arm": arm.name,
-                            "manifest": arm.digest,
-                            "row": keys.digest(inputs),
-                            "id": row[id_column],
-                            "trial": trial,
-                            "seed": seed(trial),
-                            # A prompt does not learn: new training rows must not pay for its answers again.
-                            "fit": "" if arm.spec.kind == "prompt" else fitted[number],
-                            "namespace": namespace,
-                            "resources": resources[arm.name],
-                        }
-                    )
-                    units.append(Unit(key, arm, inputs, row[id_column], trial, number, seed(trial)))
-    return units
 
 
 def run(
@@ -127,40 +48,43 @@ def run(
     quiet: bool = False,
     progress: Callable[[Attempt], None] | None = None,
     budget_usd: float | None = None,
-) -> list[Attempt]:
+) -> Sequence[Attempt]:
     """Run every unit that the log does not hold yet.
 
     Args:
         arms: The arms.
-        groups: The rows (see `plan_units`).
+        groups: The rows.
         id_column: Column of the row id.
         trials: Trials of every arm, or by arm name.
         log: Where attempts are recorded and reused from.
-        settings: Concurrency and timeouts (seconds).
+        settings: Calls in flight, whether their number adapts to the vendor, and timeouts (seconds).
         seed: Seed of a trial, given to `fit`.
         models: How vendors are reached, by vendor.
         namespace: Keeps otherwise equal work apart.
         quiet: For rows that nobody may read: arms are silenced, errors are reduced to their type.
-        progress: Called once for every unit, reused ones first, one at a time, from other threads.
+        progress: Called once for every unit, reused ones first, one at a time, from other threads. A
+            `progress.Bar` is also told how many calls may be in flight.
         budget_usd: USD that all attempts of the log together may cost.
 
     Returns:
-        One attempt a unit, in the order of `plan_units`, reused ones included.
+        One attempt a unit, in the order of `Units`, reused ones included, read from the log when looked at.
 
     Raises:
         ArmError: An arm cannot be loaded, fitted or rendered at all.
         StoppedError: Credentials, budget, an interrupt or a full disk ended the run; records are kept.
     """
-    units = plan_units(arms, groups, id_column=id_column, trials=trials, seed=seed, namespace=namespace)
-    pending = [unit for unit in units if unit.key not in log.finished]
+    units = Units(arms, groups, id_column=id_column, trials=trials, seed=seed, namespace=namespace)
+    pending = units.unfinished(log.finished)
     work = Work(log, settings, dict(models or {}), quiet, progress, budget_usd)
     if progress is not None:
-        for unit in units:
-            if unit.key in log.finished:
-                progress(log.finished[unit.key])
-    if pending:
-        _run_pending(work, pending, groups)
-    return [log.finished[unit.key] for unit in units]
+        for attempt in log.select(key for key in units.iter_keys() if key in log.finished):
+            progress(attempt)
+    if any(pending.values()):
+        if log.cut_off:
+            relay(f"{log.cut_off} calls in flight when an earlier run ended may be paid twice")
+            log.cut_off = 0
+        _run_pending(work, units, pending)
+    return log.select(units.iter_keys())
 
 
 class Work:
@@ -180,17 +104,35 @@ class Work:
         self.models = models
         self.quiet = quiet
         self.stop = threading.Event()
-        self.budget = Budget(budget_usd, totals(log.finished.values()).cost_usd)
+        self.budget = Budget(budget_usd, log.totals.cost_usd)
         self._progress = progress
         self._lock = threading.Lock()
         self._workers: set[Worker] = set()
 
-    def record(self, attempt: Attempt) -> None:
-        """Record an attempt and report it."""
+    def record(self, unit: Unit, answer: Answer, *, retries: int = 0) -> None:
+        """Record what became of a unit and report it."""
+        facts = {name: getattr(answer, name) for name in _ANSWER_FIELDS}
+        if self.quiet:
+            facts["error"] = ""
+        attempt = Attempt(
+            key=unit.key,
+            arm=unit.arm.name,
+            row_id=unit.row_id,
+            trial=unit.trial,
+            ts=_now(),
+            retries=retries,
+            **facts,
+        )
         with self._lock:
             self.log.append(attempt)
             if self._progress is not None:
                 self._progress(attempt)
+
+    def report_limit(self, name: str, limit: int) -> None:
+        """Report how many calls of a model may now be in flight."""
+        if isinstance(self._progress, Bar):
+            with self._lock:
+                self._progress.limit(name, limit)
 
     def may_start(self, bound_usd: float) -> bool:
         """Whether a call of at most `bound_usd` may start now; False: ask again in a moment.
@@ -230,35 +172,30 @@ class Work:
                 worker.halt()
 
 
-def now() -> str:
-    """UTC time, ISO 8601."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
+def _run_pending(work: Work, units: Units, pending: Mapping[str, array[int]]) -> None:
+    """Drive callers on one event loop and python arms in workers, until done or stopped."""
+    from .batch import parted, run_batches
 
-
-def _inputs(arm: RunnableArm, row: Row) -> dict[str, Any]:
-    try:
-        return {column: row[column] for column in arm.inputs}
-    except KeyError as error:
-        raise DataError(f"a row has no column {error.args[0]!r}, which [source] inputs names") from None
-
-
-def _run_pending(work: Work, pending: Sequence[Unit], groups: Sequence[RowGroup]) -> None:
-    """Drive prompt units on one event loop and python units in workers, until done or stopped."""
-    prompts = [unit for unit in pending if unit.arm.spec.kind == "prompt"]
-    jobs: dict[tuple[str, int, int], list[Unit]] = defaultdict(list)
-    for unit in pending:
-        if unit.arm.spec.kind == "python":
-            jobs[unit.arm.name, unit.trial, unit.group].append(unit)
-        elif unit.arm.spec.kind != "prompt":
-            raise ArmError(f"arm {unit.arm.name}: kind {unit.arm.spec.kind!r} cannot run in this version")
-    tasks: list[Callable[[], None]] = [_python_job(work, job, groups) for job in jobs.values()]
-    with ThreadPoolExecutor(max_workers=_cpus() + bool(prompts)) as pool:
+    called: dict[str, array[int]] = {}
+    jobs: dict[tuple[str, int, int], array[int]] = defaultdict(lambda: array("Q"))
+    for name, indices in pending.items():
+        if indices and units[indices[0]].arm.spec.kind != "python":
+            called[name] = indices
+            continue
+        for index in indices:
+            unit = units[index]
+            jobs[name, unit.trial, unit.group].append(index)
+    tasks: list[Callable[[], None]] = [_python_job(work, units, job) for job in jobs.values()]
+    in_batches, called = parted(work, units, called)
+    with ThreadPoolExecutor(max_workers=_cpus() + bool(called) + bool(in_batches)) as pool:
         futures: list[Future[None]] = []
         try:
-            if prompts:
-                from .prompts import run_prompts
+            if in_batches:
+                futures.append(pool.submit(run_batches, work, units, in_batches))
+            if called:
+                from .loop import run_callers
 
-                futures.append(pool.submit(run_prompts, work, prompts))
+                futures.append(pool.submit(run_callers, work, units, called))
             futures.extend(pool.submit(task) for task in tasks)
             _wait(futures)
         except BaseException as error:
@@ -268,7 +205,7 @@ def _run_pending(work: Work, pending: Sequence[Unit], groups: Sequence[RowGroup]
             wait(futures)
             if isinstance(error, KeyboardInterrupt | StoppedError):
                 # No chain: what lies behind it may quote a row.
-                raise _stopped(work, error, pending) from None
+                raise _stopped(work, error, units, pending) from None
             raise
 
 
@@ -287,31 +224,33 @@ def _wait(futures: Sequence[Future[None]]) -> None:
         raise reached
 
 
-def _stopped(work: Work, error: KeyboardInterrupt | StoppedError, pending: Sequence[Unit]) -> StoppedError:
+def _stopped(
+    work: Work, error: KeyboardInterrupt | StoppedError, units: Units, pending: Mapping[str, array[int]]
+) -> StoppedError:
     """Why the run ended and how much is recorded."""
-    done = sum(unit.key in work.log.finished for unit in pending)
-    kept = f"{done} of {len(pending)} attempts of this run are recorded"
+    done = sum(units.key(index) in work.log.finished for indices in pending.values() for index in indices)
+    kept = f"{done} of {sum(map(len, pending.values()))} attempts of this run are recorded"
     if isinstance(error, KeyboardInterrupt):
         return StoppedError(f"interrupted; {kept}", fix=_AGAIN)
-    unknown = totals(work.log.finished.values()).unknown_costs
+    unknown = work.log.totals.unknown_costs
     if unknown and isinstance(error, BudgetReachedError):
         kept += f"; the cost of {unknown} attempts is unknown and not in it"
     return StoppedError(f"{error.what}; {kept}", fix=error.fix or _AGAIN)
 
 
-def _python_job(work: Work, units: Sequence[Unit], groups: Sequence[RowGroup]) -> Callable[[], None]:
+def _python_job(work: Work, units: Units, indices: Sequence[int]) -> Callable[[], None]:
     """A task that answers the units of one (arm, trial, group) in a worker of their own."""
-    return lambda: _run_python(work, units, groups[units[0].group])
+    return lambda: _run_python(work, [units[index] for index in indices], units.groups)
 
 
-def _run_python(work: Work, units: Sequence[Unit], group: RowGroup) -> None:
+def _run_python(work: Work, units: Sequence[Unit], groups: Sequence[RowGroup]) -> None:
     arm, spec = units[0].arm, units[0].arm.spec
     assert spec.target is not None
     timeout_s = spec.timeout_s or work.settings.timeout_s
     options = {
         "quiet": work.quiet,
         "params": spec.params,
-        "fit_rows": [dict(row) for row in group.fit_rows],
+        "fit_rows": [dict(row) for row in groups[units[0].group].fit_rows],
         "seed": units[0].seed,
         "resources": dict(arm.resources),
         "concurrency": spec.max_concurrency or work.settings.max_concurrency,
@@ -324,9 +263,9 @@ def _run_python(work: Work, units: Sequence[Unit], group: RowGroup) -> None:
             for index, answer in answers(
                 worker, items, timeout_s=timeout_s, batch_size=spec.batch_size, gate=meter.begin
             ):
-                attempt = _attempt(units[index], answer)
-                meter.add(attempt.cost_usd)
-                work.record(attempt)
+                answer = priced(units[index], answer)  # noqa: PLW2901 - the same one
+                meter.add(answer.cost_usd)
+                work.record(units[index], answer)
         finally:
             meter.end()
 
@@ -356,22 +295,21 @@ class _Meter:
             self._open = False
 
 
-def _attempt(unit: Unit, answer: Answer) -> Attempt:
-    facts = {f.name: getattr(answer, f.name) for f in fields(Answer)}
-    facts["cost_usd"] = _cost(unit, answer)
-    return Attempt(key=unit.key, arm=unit.arm.name, row_id=unit.row_id, trial=unit.trial, ts=now(), **facts)
-
-
-def _cost(unit: Unit, answer: Answer) -> float | None:
-    """USD of an answer: free if registered so, else as reported, else priced call by call, else unknown."""
+def priced(unit: Unit, answer: Answer) -> Answer:
+    """An answer with its USD: free if registered so, as reported, priced call by call, or unknown."""
     if unit.arm.spec.cost == "free":
-        return 0.0
+        return replace(answer, cost_usd=0.0)
     if answer.cost_usd is not None or not answer.usage:
-        return answer.cost_usd
+        return answer
     from itera_nb.models.pricing import price
 
-    prices = [price(call, model=unit.arm.spec.model) for call in answer.usage]
-    return None if None in prices else sum(p for p in prices if p is not None)
+    prices = [price(call, model=unit.arm.spec.model, models=unit.arm.models) for call in answer.usage]
+    known = [p for p in prices if p is not None]
+    return replace(answer, cost_usd=sum(known)) if len(known) == len(prices) else answer
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def _cpus() -> int:

@@ -17,6 +17,25 @@ from itera_nb.stats.paired import Delta
 Floats: TypeAlias = NDArray[np.float64]
 
 
+@dataclass(frozen=True, slots=True)
+class JudgeFigures:
+    """What a judge did.
+
+    Attributes:
+        asked: Scores that it was asked for; a failed arm's is not.
+        missing: Those that it gave none for.
+        conflicts: Comparisons whose two orders named opposite winners; each counts as a tie.
+        calls: Calls made; equal questions are one.
+        cost_usd: Their cost in USD, no part of any arm's; None for unknown.
+    """
+
+    asked: int
+    missing: int
+    conflicts: int
+    calls: int
+    cost_usd: float | None
+
+
 @dataclass(frozen=True)
 class Evidence:
     """Scores and strata of n rows.
@@ -32,6 +51,8 @@ class Evidence:
         cost: Arm -> n row means in USD, or None when any call's cost is unknown.
         latency: Arm -> n row means in milliseconds.
         secondary: Arm -> secondary metric -> its mean (fraction), by intention to treat.
+        reference: The arm that a pairwise scorer compares with, whose scores are 0; None for other scorers.
+        judge: What a judge did; None where the metric asks none.
     """
 
     ids: tuple[str, ...]
@@ -44,11 +65,18 @@ class Evidence:
     cost: dict[str, Floats | None]
     latency: dict[str, Floats]
     secondary: dict[str, dict[str, float]]
+    reference: str | None = None
+    judge: JudgeFigures | None = None
+
+    @property
+    def pairwise(self) -> bool:
+        """Whether scores are preferences from -1 to 1 over the baseline, and their mean a net win rate."""
+        return self.reference is not None
 
     @property
     def graded(self) -> bool:
-        """Whether any score lies strictly between 0 and 1."""
-        return any(bool(np.any((y > 0) & (y < 1))) for y in self.scores.values())
+        """Whether any score, or size of a preference, lies strictly between 0 and 1."""
+        return any(bool(np.any((y != 0) & (np.abs(y) < 1))) for y in self.scores.values())
 
     def drift(self, arm: str) -> noise.TrialDrift | None:
         """Whether one arm's trials are exchangeable; None with fewer than two trials or complete rows."""
@@ -130,6 +158,21 @@ def collect(results: pd.DataFrame, rows: pd.DataFrame, spec: Spec, modes: Mappin
         cost,
         latency,
         secondary,
+        spec.baseline if spec.metric.pairwise else None,
+        judge_figures(results) if "judged" in results else None,
+    )
+
+
+def judge_figures(results: pd.DataFrame) -> JudgeFigures:
+    """Sums over a results table's judge columns."""
+    asked = results[results["judged"]]
+    cost = float(asked["judge_usd"].sum(skipna=False))
+    return JudgeFigures(
+        asked=len(asked),
+        missing=int(asked["score"].isna().sum()),
+        conflicts=int(asked["conflict"].sum()),
+        calls=int(asked["judge_calls"].sum()),
+        cost_usd=cost if np.isfinite(cost) else None,
     )
 
 
@@ -150,11 +193,16 @@ class Comparison:
 
 
 def compare(evidence: Evidence, arm: str, baseline: str, alpha: float) -> Comparison:
-    """The paired effect of one arm, by intention to treat; widened where trials moved all rows together."""
+    """The paired effect of one arm, by intention to treat; widened where trials moved all rows together.
+
+    Two arms that a pairwise scorer compared with the baseline, but not with each other, differ by half the
+    difference of their preferences: 1 where one won and the other lost.
+    """
     one, two = (missing.intention_to_treat(evidence.scores[name]) for name in (arm, baseline))
-    d = one - two
+    indirect = evidence.pairwise and evidence.reference not in {arm, baseline}
+    d = (one - two) / 2 if indirect else one - two
     d[np.abs(d) < 1e-12] = 0.0  # means of equal scores may differ in their last bits; that is no discordance
-    binary = evidence.binary(arm, baseline)
+    binary = evidence.binary(arm, baseline) and not indirect
     delta = paired.paired_delta(d, evidence.cluster, alpha=alpha, graded=evidence.graded, binary=binary)
     drift = sum(x.added_variance for x in (evidence.drift(arm), evidence.drift(baseline)) if x)
     return Comparison(arm, d, delta.widened(drift) if drift else delta, binary)

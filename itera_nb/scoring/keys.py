@@ -15,7 +15,7 @@ _BLOCK = 1 << 20
 
 def canonical(value: Any) -> bytes:
     """Bytes that are equal for equal values; what JSON has no form for goes by type and text."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), default=_tagged).encode()
+    return _ENCODE(value).encode()
 
 
 def digest(value: Any) -> str:
@@ -64,3 +64,6 @@ def _tagged(value: Any) -> Any:
     if hasattr(value, "tolist"):  # numpy scalars and arrays
         return value.tolist()
     return {type(value).__qualname__: str(value)}
+
+
+_ENCODE = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=_tagged).encode

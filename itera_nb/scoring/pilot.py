@@ -2,30 +2,82 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from itera_nb.arms.callers import Clients, caller_for
+from itera_nb.arms.prompt_caller import PromptCaller
+from itera_nb.arms.runtime import RunnableArm
 from itera_nb.exceptions import Refusal
 from itera_nb.experiment import Experiment
 from itera_nb.ledger import Record, digest
-from itera_nb.scoring.runs import part_rows, run_part
+from itera_nb.metrics import judge as asking
+from itera_nb.models.client import DEFAULT_MAX_TOKENS, Request
+from itera_nb.models.prompt import PromptError
+
+from .attempts import Attempt
+from .forecast import (
+    ROWS,
+    Forecast,
+    Range,
+    Varying,
+    measured_range,
+    one_call_range,
+    prompt_range,
+    varying,
+)
+from .judging import judge_of
+from .registered import measure_baseline
+from .runs import arm_inputs, part_rows, run_part, runnable
 
 if TYPE_CHECKING:
     import pandas as pd
 
-PLACEHOLDERS = {"", "todo", "tbd", "n/a", "none", "null", "nan", "placeholder", "lorem ipsum"}
+    from itera_nb.spec import ArmSpec
+
+PLACEHOLDERS = {
+    "",
+    "todo",
+    "tbd",
+    "n/a",
+    "none",
+    "null",
+    "nan",
+    "placeholder",
+    "lorem ipsum",
+    "{}",
+    "[]",
+    "...",
+}
+STUBS = re.compile(r"<[\w.]+( object)?( \w+)? at 0x[0-9a-f]+>|\[object Object\]", re.IGNORECASE)
+"""What a program prints in place of an output: a scorer or judge that sees this sees nothing."""
 
 
 @dataclass(frozen=True)
 class Pilot:
-    """One train row in full: its inputs, and per arm the output and its figures."""
+    """One train row in full.
+
+    Attributes:
+        row: Its columns.
+        table: A line an arm: output, score and figures.
+        attempts: Each arm's call.
+        requests: What each prompt arm was asked.
+        questions: What the judge was asked about each arm, if there is a judge.
+        record: The ledger's record of it.
+        forecast: What the whole experiment will probably cost; None where a price is unknown.
+    """
 
     row: dict[str, Any]
     table: pd.DataFrame
+    attempts: dict[str, Attempt]
+    requests: dict[str, Request]
+    questions: dict[str, str]
     record: Record
-    planned_usd: float | None
+    forecast: Forecast | None
 
 
 def run_pilot(experiment: Experiment) -> Pilot:
@@ -38,63 +90,180 @@ def run_pilot(experiment: Experiment) -> Pilot:
     spec, state = experiment.spec, experiment.state
     rows, genesis = part_rows(experiment, "train"), experiment.genesis
     row = min(rows, key=lambda r: digest([genesis, "pilot", r[spec.source.id]]))
-    table = run_part(experiment, "train", spec.arms, trials=1, limit=[row[spec.source.id]])
-    if problems := _problems(table, spec.arms):
-        experiment.refuse(
-            Refusal(
-                "SG10",
-                f"the pilot found {len(problems)} problem(s): {'; '.join(problems)}.",
-                why="a full run would pay for the same fault on every row.",
-                instead="mend the arm and run again: itera run   (finished calls are not repeated)",
-            )
-        )
-    record = state.last("pilot_passed")
-    if record is None:
-        arms = {
-            str(line["arm"]): {
-                "status": line["status"],
-                "score": line["score"],
-                "cost_usd": _known(line["cost_usd"]),
-                "latency_ms": _known(line["latency_ms"]),
-                "input_tokens": int(line["input_tokens"]),
-                "output_tokens": int(line["output_tokens"]),
-            }
-            for line in table.to_dict("records")
-        }
-        record = experiment.record("pilot_passed", {"row": str(row[spec.source.id]), "arms": arms})
-    return Pilot(row, table, record, _planned(experiment, table))
+    ready, root = runnable(experiment, spec.arms)
+    # Rendering is free: a template that misses a column is found here, before any call.
+    asked = {
+        arm.name: list(_requests(arm, [row, *rows[:ROWS]])) for arm in ready if arm.spec.kind == "prompt"
+    }
+    if problems := [p for found in asked.values() for p in found if isinstance(p, str)]:
+        _refuse(experiment, problems)
+    requests = {name: [r for r in found if isinstance(r, Request)] for name, found in asked.items()}
+    ran = run_part(experiment, "train", spec.arms, trials=1, limit=[row[spec.source.id]])
+    attempts = {attempt.arm: attempt for attempt in ran.attempts}
+    questions = {}
+    if spec.judge is not None:
+        judge = judge_of(spec, root, genesis=genesis)
+        questions = _questions(experiment, judge, row, attempts)
+    if problems := [*_problems(ran.table, spec.arms), *_unseen(questions, attempts)]:
+        _refuse(experiment, problems)
+    forecast = _forecast(experiment, row, attempts, requests, ran.table)
+    record = state.last("pilot_passed") or experiment.record(
+        "pilot_passed", _body(row[spec.source.id], ran.table, forecast)
+    )
+    first = {name: found[0] for name, found in requests.items()}
+    return Pilot(row, ran.table, attempts, first, questions, record, forecast)
 
 
-def _problems(table: pd.DataFrame, arms: Mapping[str, Any]) -> list[str]:
-    found = []
-    for line in table.to_dict("records"):
-        name = str(line["arm"])
-        if line["status"] != "ok":
-            detail = f" ({line['error']})" if line.get("error") else ""
-            found.append(f"{name}: status {line['status']}{detail}")
-            continue
-        output = str(line["output"] or "").strip('"').strip().casefold()
-        if output in PLACEHOLDERS:
-            found.append(f"{name}: the output is empty or a placeholder")
-        if math.isnan(line["score"]):
-            found.append(f"{name}: no score ({line['unscored'] or 'the scorer gave none'})")
-        if math.isnan(line["latency_ms"]):
-            found.append(f"{name}: no latency")
-        if math.isnan(line["cost_usd"]) and arms[name].kind != "prompt":
-            found.append(f'{name}: no cost (say cost = "free", or return Output(..., cost_usd=...))')
-        if arms[name].kind == "prompt" and not line["output_tokens"]:
-            found.append(f"{name}: no token counts")
+def _requests(arm: RunnableArm, rows: Sequence[Mapping[str, Any]]) -> Iterator[Request | str]:
+    """What an arm asks about each row, or why its template does not fit one."""
+    caller = caller_for(arm, Clients({}))
+    assert isinstance(caller, PromptCaller)
+    for row in rows:
+        try:
+            yield caller.request({column: row[column] for column in arm.inputs})
+        except PromptError as error:
+            yield f"{arm.name}: {arm.spec.prompt} does not fit a train row: {error}"
+            return
+
+
+def _questions(
+    experiment: Experiment,
+    judge: asking.Judge,
+    row: Mapping[str, Any],
+    attempts: Mapping[str, Attempt],
+) -> dict[str, str]:
+    """What the judge is asked about each answered arm; a pairwise one compares with the baseline."""
+    spec = experiment.spec
+    inputs = {column: row[column] for column in arm_inputs(experiment)}
+    expected = row[spec.source.expected] if spec.source.expected else None
+    base = attempts[spec.baseline]
+    found = {}
+    for name, attempt in attempts.items():
+        compared = judge.pairwise and (name == spec.baseline or base.status != "ok")
+        if attempt.status == "ok" and not compared:
+            case = asking.Case(inputs, attempt.output, base.output if judge.pairwise else None, expected)
+            found[name] = asking.questions(judge, case)[0].text
     return found
 
 
-def _planned(experiment: Experiment, table: pd.DataFrame) -> float | None:
-    """USD that train, dev and test will cost at the pilot row's prices; None where a price is unknown."""
+def _refuse(experiment: Experiment, problems: Sequence[str]) -> NoReturn:
+    experiment.refuse(
+        Refusal(
+            "SG10",
+            f"the pilot found {len(problems)} problem(s): {'; '.join(problems)}.",
+            why="a full run would pay for the same fault on every row.",
+            instead="mend the arm and run again: itera run   (finished calls are not repeated)",
+        )
+    )
+
+
+def _problems(table: pd.DataFrame, arms: Mapping[str, ArmSpec]) -> Iterator[str]:
+    """Fields that are null or placeholders, arm by arm."""
+    for line in table.to_dict("records"):
+        name, arm = str(line["arm"]), arms[str(line["arm"])]
+        if line["status"] != "ok":
+            detail = f" ({line['error']})" if line.get("error") else ""
+            yield f"{name}: status {line['status']}{detail}"
+            continue
+        output = str(line["output"] or "").strip('"').strip()
+        if output.casefold() in PLACEHOLDERS or STUBS.search(output):
+            yield f"{name}: the output is empty or a placeholder"
+        if math.isnan(line["score"]):
+            yield f"{name}: no score ({line['unscored'] or 'the scorer gave none'})"
+        if math.isnan(line["latency_ms"]) and not (arm.kind == "recorded" and arm.latency_ms is None):
+            yield f"{name}: no latency"
+        if math.isnan(line["cost_usd"]) and _must_cost(arm):
+            yield f'{name}: no cost (say cost = "free", or return Output(..., cost_usd=...))'
+        if arm.kind == "prompt" and not line["output_tokens"]:
+            yield f"{name}: no token counts"
+
+
+def _must_cost(arm: ArmSpec) -> bool:
+    """Whether an arm's own cost must be known: a model may be unpriced, a file may lack the column."""
+    return arm.kind != "prompt" and not (arm.kind == "recorded" and arm.cost_usd is None)
+
+
+def _unseen(questions: Mapping[str, str], attempts: Mapping[str, Attempt]) -> Iterator[str]:
+    """Arms of whose output the judge would not see all."""
+    for name, text in questions.items():
+        if asking.shown(attempts[name].output) not in text:
+            yield f"{name}: the judge would not see its real output"
+
+
+def _forecast(
+    experiment: Experiment,
+    row: Mapping[str, Any],
+    attempts: Mapping[str, Attempt],
+    requests: Mapping[str, Sequence[Request]],
+    table: pd.DataFrame,
+) -> Forecast | None:
+    """USD of the whole experiment: each arm's row cost times its rows and trials, the judge's with them."""
     spec, sealed = experiment.spec, experiment.state.last("sealed")
-    if sealed is None or table["cost_usd"].isna().any():
+    assert sealed is not None
+    known = _baseline(experiment, str(row[spec.source.id]))
+    rows = {name: _row_range(experiment, attempts[name], requests.get(name), known) for name in spec.arms}
+    if any(found is None for found in rows.values()):
         return None
-    counts = sealed.body["counts"]
-    units: int = counts["train"] + spec.trials * (counts["dev"] + counts["test"])
-    return float(table["cost_usd"].sum()) * units
+    counts, total = sealed.body["counts"], Range(0.0, 0.0, 0.0)
+    for name, found in rows.items():
+        assert found is not None
+        train = spec.trials if name == spec.baseline else 1
+        total = total.plus(
+            found.times(counts["train"] * train + spec.trials * (counts["dev"] + counts["test"]))
+        )
+    per_row = sum(found.usd for found in rows.values() if found is not None)
+    if "judge_usd" in table:
+        judged = one_call_range(float(table["judge_usd"].sum()))
+        total = total.plus(judged.times(counts["train"] + spec.trials * (counts["dev"] + counts["test"])))
+        per_row += judged.usd
+    return None if math.isnan(total.high) else Forecast(total, spec.trials * per_row)
+
+
+def _row_range(
+    experiment: Experiment, attempt: Attempt, requests: Sequence[Request] | None, known: Varying | None
+) -> Range | None:
+    spec, arm = experiment.spec, experiment.spec.arms[attempt.arm]
+    if arm.cost == "free":
+        return Range(0.0, 0.0, 0.0)
+    if attempt.arm == spec.baseline and known is not None and not spec.run.batch:
+        return measured_range(known)
+    if requests is None:
+        return None if attempt.cost_usd is None else one_call_range(attempt.cost_usd)
+    own, *others = (_size(request) for request in requests)
+    same_kind = known if spec.arms[spec.baseline].kind == "prompt" else None
+    most = int(arm.params.get("max_tokens", DEFAULT_MAX_TOKENS))
+    batch, models = spec.run.batch, spec.models
+    return prompt_range(attempt, others, own, most, same_kind, batch=batch, models=models)
+
+
+def _baseline(experiment: Experiment, pilot_row: str) -> Varying | None:
+    """How the baseline's calls on train vary; they were made before the metric was locked."""
+    table = measure_baseline(experiment).results
+    here = table.loc[table["id"] == pilot_row, "output_tokens"].mean()
+    return varying(table["cost_usd"].tolist(), table["output_tokens"].tolist(), float(here))
+
+
+def _size(request: Request) -> int:
+    """Characters of everything that a model reads."""
+    read = [list(request.messages), request.system, list(request.tools), request.schema]
+    return len(json.dumps(read, ensure_ascii=False, default=str))
+
+
+def _body(row_id: object, table: pd.DataFrame, forecast: Forecast | None) -> dict[str, Any]:
+    """What the ledger keeps: figures, no text of the row and no output."""
+    arms = {
+        str(line["arm"]): {
+            "status": line["status"],
+            "score": line["score"],
+            "cost_usd": _known(line["cost_usd"]),
+            "latency_ms": _known(line["latency_ms"]),
+            "input_tokens": int(line["input_tokens"]),
+            "output_tokens": int(line["output_tokens"]),
+        }
+        for line in table.to_dict("records")
+    }
+    price = forecast and asdict(forecast.total) | {"row_usd": forecast.row_usd}
+    return {"row": str(row_id), "arms": arms, "forecast": price}
 
 
 def _known(value: float) -> float | None:

@@ -5,17 +5,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from itera_nb.arms.lock import METRIC_PARTS, toml_hash, values
 from itera_nb.exceptions import ArmError
 from itera_nb.experiment import Experiment
 from itera_nb.ledger import Record
+from itera_nb.models.checks import require_models
 from itera_nb.scoring.evidence import Evidence
-from itera_nb.scoring.runs import Scored, evidence_of, part_rows, record_scores, run_part, runnable
+from itera_nb.scoring.forecast import require_budget
+from itera_nb.scoring.power import power_at_lock
+from itera_nb.scoring.runs import (
+    Scored,
+    against_itself,
+    evidence_of,
+    part_rows,
+    plant_injections,
+    record_scores,
+    run_part,
+    runnable,
+)
 from itera_nb.scoring.scores import mode_weights
 from itera_nb.stats.missing import intention_to_treat
-from itera_nb.stats.noise import rerun_noise
+from itera_nb.stats.noise import RerunNoise, preference_noise, rerun_noise
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,14 +65,19 @@ def measure_baseline(experiment: Experiment) -> Baseline:
     rows, modes = part_rows(experiment, "train"), registered_modes(experiment)
     if record is not None:
         return Baseline(experiment.read_frame(BASELINE, sha256=record.body["sha256"]), rows, record, modes)
-    results = run_part(experiment, "train", {spec.baseline: spec.arms[spec.baseline]}, trials=spec.trials)
+    require_models(spec)  # every arm's and the judge's: this is the first phase that pays
+    arms = {spec.baseline: spec.arms[spec.baseline]}
+    ran = run_part(experiment, "train", arms, trials=spec.trials)
+    results = ran.table
     evidence = evidence_of(experiment, results, "train", modes)
     scores = evidence.scores[spec.baseline]
     if evidence.failed[spec.baseline] == scores.size:
         _all_failed(results, spec.baseline)
-    if np.isnan(scores).all():
-        _nothing_scored(results, spec.metric.scorer)
-    noise = rerun_noise(scores, scores) if evidence.repeated(spec.baseline) else None
+    # A preference is tried on the baseline against itself: its own scores are 0 by definition.
+    tried = against_itself(experiment, ran.attempts, "train") if evidence.pairwise else results
+    if tried["score"].isna().all():
+        _nothing_scored(tried, spec.metric.scorer)
+    noise = _floor(evidence, spec.baseline, tried)
     body = {
         "value": float(intention_to_treat(scores).mean()),
         "n": len(evidence.ids),
@@ -74,6 +89,18 @@ def measure_baseline(experiment: Experiment) -> Baseline:
         "sha256": experiment.write_frame(BASELINE, results),
     }
     return Baseline(results, rows, experiment.record("baseline_measured", body), modes)
+
+
+def _floor(evidence: Evidence, baseline: str, tried: pd.DataFrame) -> RerunNoise | None:
+    """Re-run noise where nothing was changed; None with one trial."""
+    scores = evidence.scores[baseline]
+    if not evidence.repeated(baseline):
+        return None
+    return (
+        preference_noise(tried["score"], scores.shape[1])
+        if evidence.pairwise
+        else rerun_noise(scores, scores)
+    )
 
 
 def _all_failed(results: pd.DataFrame, arm: str) -> None:
@@ -92,7 +119,7 @@ def _nothing_scored(results: pd.DataFrame, scorer: str) -> None:
 
 
 def lock_metric(experiment: Experiment) -> Record:
-    """Lock scorer, failure modes, severity and `experiment.toml` as bytes."""
+    """Lock scorer, failure modes, severity and `experiment.toml` as bytes, with the power at this size."""
     record = experiment.state.last("metric_locked")
     if record is not None:
         return record
@@ -104,6 +131,7 @@ def lock_metric(experiment: Experiment) -> Record:
         "values": values(experiment, METRIC_PARTS),
         "modes": registered_modes(experiment),
         "baseline": measured.body["value"],
+        "power": power_at_lock(experiment),
     }
     return experiment.record("metric_locked", body)
 
@@ -121,18 +149,24 @@ def planned_trials(experiment: Experiment, part: str) -> dict[str, int]:
 
 
 def score_registered(experiment: Experiment, part: str, *, trials: int | None = None) -> Scored:
-    """Score every registered arm on train or dev; a finished score is read back."""
+    """Score every registered arm on train or dev; a finished score is read back.
+
+    Raises:
+        Refusal: The pilot's forecast crosses the budget, and nobody has accepted that.
+    """
     spec, done = experiment.spec, experiment.state.scored(part)
     if done is not None:
         results = experiment.read_frame(done.body["file"], sha256=done.body["sha256"])
         return Scored(results, done)
     experiment.require("scored")
+    require_budget(experiment)
     planned: int | dict[str, int] = planned_trials(experiment, part)
     if part == "train" and trials is not None and spec.run.trials != "auto":
         planned = trials
-    results = run_part(experiment, part, spec.arms, trials=planned)
-    evidence = evidence_of(experiment, results, part, registered_modes(experiment))
-    return record_scores(experiment, results, part, evidence, baseline=spec.baseline)
+    ran = run_part(experiment, part, spec.arms, trials=planned)
+    planted = plant_injections(experiment, ran) if part == "dev" else None
+    evidence = evidence_of(experiment, ran.table, part, registered_modes(experiment))
+    return record_scores(experiment, ran.table, part, evidence, baseline=spec.baseline, planted=planted)
 
 
 def dev_evidence(experiment: Experiment) -> Evidence:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from itera_nb._typing import Row
 
 from .attempts import Attempt
+from .judging import Panel
 from .scores import RowScore, score_outputs
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def score_table(
     root: Path,
     *,
     quiet: bool = False,
+    panel: Panel | None = None,
 ) -> pd.DataFrame:
     """Score attempts by the registered metric and put them into one table.
 
@@ -39,12 +41,14 @@ def score_table(
         spec: The registered experiment.
         root: Snapshot that holds the scorer's and failure modes' files and `pythonpath/0` ...
         quiet: For rows that nobody may read: user functions are silenced, the outputs are left out.
+        panel: The judge, for a metric that asks one.
 
     Returns:
         See `results_table`; with one more column of scores for each secondary metric (`secondary_column`).
 
     Raises:
         ArmError: A scorer or failure-mode function is unknown or cannot be loaded.
+        StoppedError: Credentials, budget or an interrupt ended the judge's calls.
     """
 
     def scored(scorer: str | None) -> list[RowScore]:
@@ -59,9 +63,19 @@ def score_table(
             scorer=scorer,
             quiet=quiet,
             timeout_s=spec.run.timeout_s,
+            baseline=spec.baseline,
+            panel=panel,
         )
 
-    table = results_table(attempts, scored(None), outputs=not quiet)
+    primary = scored(None)
+    table = results_table(attempts, primary, outputs=not quiet)
+    if panel is not None:
+        table["judged"] = [score.judged for score in primary]
+        table["judge_calls"] = [score.judge_calls for score in primary]
+        table["judge_usd"] = [math.nan if s.judge_usd is None else s.judge_usd for s in primary]
+        table["conflict"] = [score.conflict for score in primary]
+        if not quiet:
+            table["reason"] = [score.reason for score in primary]
     for name in spec.metric.secondary:
         table[secondary_column(name)] = [score.score for score in scored(name)]
     return table
@@ -83,7 +97,7 @@ def results_table(
         outputs: Whether the outputs are included; never for test rows.
 
     Returns:
-        Columns id (text), arm, trial, status, score (fraction, NaN = unscored), modes, later_modes (lists),
+        Columns id (text), arm, trial, status, score (NaN = unscored), modes, later_modes (lists),
         unscored, mode_error, cost_usd (NaN = unknown), latency_ms, amortised, input_tokens (cache included),
         output_tokens, retries and, if asked for, output (JSON text) and error.
     """
@@ -117,14 +131,19 @@ def _line(attempt: Attempt, score: RowScore) -> dict[str, Any]:
         "latency_ms": math.nan if attempt.latency_ms is None else attempt.latency_ms,
         "amortised": attempt.amortised,
         "input_tokens": sum(input_tokens(call) for call in attempt.usage),
-        "output_tokens": sum(int(call.get("output_tokens") or 0) for call in attempt.usage),
+        "output_tokens": sum(output_tokens(call) for call in attempt.usage),
         "retries": attempt.retries,
     }
 
 
 def input_tokens(usage: Mapping[str, Any]) -> int:
     """Input tokens of a call, those written to and read from the cache included."""
-    return sum(int(usage.get(name) or 0) for name in ("input_tokens", *CACHE_FIELDS))
+    return sum(int(usage.get(name) or 0) for name in ("input_tokens", "prompt_tokens", *CACHE_FIELDS))
+
+
+def output_tokens(usage: Mapping[str, Any]) -> int:
+    """Output tokens of a call, in whichever vendor's words."""
+    return int(usage.get("output_tokens") or usage.get("completion_tokens") or 0)
 
 
 def matrix(results: pd.DataFrame, arm: str, ids: Sequence[str | int], trials: int) -> NDArray[np.float64]:

@@ -2,29 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from itera_nb.arms import few_shot
 from itera_nb.arms.manifest import Manifest, build, hash_file
 from itera_nb.arms.runtime import RunnableArm
 from itera_nb.arms.snapshot import code_files, files_of, take_once
 from itera_nb.exceptions import RecordError, Refusal
 from itera_nb.experiment import Experiment
 from itera_nb.ledger import Record, digest
-from itera_nb.scoring.attempts import AttemptLog
+from itera_nb.scoring import keys
+from itera_nb.models.pricing import prices_version
+from itera_nb.scoring.attempts import Attempt, AttemptLog
 from itera_nb.scoring.engine import RowGroup, run
-from itera_nb.scoring.evidence import Evidence, collect
+from itera_nb.scoring.evidence import Evidence, Floats, collect
+from itera_nb.scoring.judging import Bench, Panel, judge_of
+from itera_nb.scoring.planting import Planted, plant
 from itera_nb.scoring.progress import progress_bar
 from itera_nb.scoring.results import score_table
 from itera_nb.source.parts import read_part
-from itera_nb.spec import ArmSpec, Spec
+from itera_nb.spec import ArmSpec, RunSpec
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from itera_nb.models.prompt import Shot
+
+
+ATTEMPTS = "runs/attempts.jsonl"
+RUN_PARTS = ("source", "metric", "run", "models", "resources", "code")
+AGAIN = "(again)"
+"""Name of the baseline's second run where it is compared with its first; no arm can have it."""
 
 
 @dataclass(frozen=True)
@@ -49,27 +63,85 @@ def runnable(
         ArmError: If a file is missing or does not parse.
     """
     spec, folder = experiment.spec, experiment.folder
-    manifests = {name: build(spec, name, arm, root or folder) for name, arm in arms.items()}
+    manifests = {name: build(spec, name, arm, root or folder, outside=folder) for name, arm in arms.items()}
     if root is None:
         files = files_of(manifests.values(), code_files(spec, folder))
         root = take_once(files, experiment.path("runs", "snapshots"))
+    return [_runnable(experiment, root, arms[name], m) for name, m in manifests.items()], root
+
+
+def arm_inputs(experiment: Experiment) -> tuple[str, ...]:
+    """Columns that arms may see, and a judge with them."""
     sealed = experiment.state.last("sealed")
-    inputs = tuple(sealed.body["inputs"]) if sealed else tuple(spec.source.inputs)
-    return [_runnable(spec, folder, root, inputs, arms[name], m) for name, m in manifests.items()], root
+    return tuple(sealed.body["inputs"]) if sealed else tuple(experiment.spec.source.inputs)
 
 
-def _runnable(
-    spec: Spec, folder: Path, root: Path, inputs: tuple[str, ...], arm: ArmSpec, manifest: Manifest
-) -> RunnableArm:
+def judge_panel(
+    experiment: Experiment,
+    root: Path,
+    log: AttemptLog,
+    *,
+    quiet: bool = False,
+    settings: RunSpec | None = None,
+) -> Panel | None:
+    """The registered judge with the rubric in snapshot `root`; None for a metric that asks none.
+
+    Its calls are recorded in `log` and count against the budget, as those of the arms do; they run with
+    `settings`, by default the registered ones.
+    """
+    spec = experiment.spec
+    if spec.judge is None:
+        return None
+    budget = None if quiet else spec.run.budget_usd
+    bench = Bench(log, settings or spec.run, spec.models, quiet=quiet, budget_usd=budget)
+    return Panel(judge_of(spec, root, genesis=experiment.genesis), bench, arm_inputs(experiment))
+
+
+def _runnable(experiment: Experiment, root: Path, arm: ArmSpec, manifest: Manifest) -> RunnableArm:
+    spec, shots = experiment.spec, _shots(experiment, root, arm)
+    recorded = arm.kind == "recorded"
+    shown = [[dict(shot.inputs), shot.label] for shot in shots]
     return RunnableArm(
         name=manifest.arm,
         spec=arm,
         root=root,
-        digest=manifest.digest,
-        inputs=inputs,
+        digest=keys.digest([manifest.digest, shown]) if shown else manifest.digest,
+        inputs=(spec.source.id,) if recorded else arm_inputs(experiment),
         pythonpath=tuple(root / "pythonpath" / str(i) for i in range(len(spec.run.pythonpath))),
-        resources={key: (folder / path).resolve() for key, path in spec.resources.items()},
+        resources={key: experiment.outside(path) for key, path in spec.resources.items()},
+        shots=shots,
+        file=experiment.outside(arm.file) if recorded and arm.file else None,
+        models=spec.models,
     )
+
+
+def _shots(experiment: Experiment, root: Path, arm: ArmSpec) -> tuple[Shot, ...]:
+    if arm.few_shot is None:
+        return ()
+    train, source = part_rows(experiment, "train"), experiment.spec.source
+    try:
+        return few_shot.choose(arm, root, train, source, arm_inputs(experiment), experiment.genesis)
+    except Refusal as refusal:
+        experiment.refuse(refusal)
+
+
+@contextmanager
+def resources_unchanged(arms: Sequence[RunnableArm]) -> Iterator[None]:
+    """Arms may only read resources and recorded results.
+
+    Raises:
+        RecordError: One of them changed while the arms ran.
+    """
+    paths = {name: path for arm in arms for name, path in arm.resources.items()}
+    paths |= {arm.name: arm.file for arm in arms if arm.file is not None}
+    before = {name: keys.path_digest(path) for name, path in paths.items()}
+    yield
+    for name, path in paths.items():
+        if keys.path_digest(path) != before[name]:
+            raise RecordError(
+                f"{name} ({path.name}) changed while the arms ran",
+                fix="put it back; arms read resources and never write them",
+            )
 
 
 def part_rows(experiment: Experiment, part: str) -> list[dict[str, Any]]:
@@ -127,6 +199,14 @@ def row_groups(experiment: Experiment, part: str) -> list[RowGroup]:
     ]
 
 
+@dataclass(frozen=True)
+class Ran:
+    """What a run over some rows left: one attempt and one scored line per row, arm and trial, in one order."""
+
+    attempts: Sequence[Attempt]
+    table: pd.DataFrame
+
+
 def run_part(
     experiment: Experiment,
     part: str,
@@ -134,8 +214,11 @@ def run_part(
     *,
     trials: int | Mapping[str, int],
     limit: Sequence[str] | None = None,
-) -> pd.DataFrame:
+) -> Ran:
     """Run and score `arms` on train or dev rows; finished units are taken from the attempt log.
+
+    A pairwise scorer needs the baseline's outputs too: where `arms` is without it, what it has answered is
+    taken from the log.
 
     Args:
         experiment: The experiment.
@@ -145,12 +228,16 @@ def run_part(
         limit: Only these row ids (the pilot's).
 
     Returns:
-        One line per row, arm and trial.
+        Its table says of each line whether it was `reused`: recorded by an earlier run, whose price and
+        latency it keeps.
 
     Raises:
         StoppedError: Credentials, budget or an interrupt; what is finished is kept.
     """
     spec, genesis = experiment.spec, experiment.genesis
+    wanted = set(arms)
+    if spec.metric.pairwise and spec.baseline not in arms:
+        arms, trials = _with_baseline(experiment, part, arms, trials)
     ready, root = runnable(experiment, arms)
     groups = row_groups(experiment, part)
     id_column = spec.source.id
@@ -159,20 +246,74 @@ def run_part(
         groups = [g for g in groups if g.rows]
     rows = [row for group in groups for row in group.rows]
     planned = sum((trials if isinstance(trials, int) else trials[a]) * len(rows) for a in arms)
-    with AttemptLog(experiment.path("runs", "attempts.jsonl")) as log, progress_bar(part, planned) as step:
-        attempts = run(
-            ready,
-            groups,
-            id_column=id_column,
-            trials=trials,
-            log=log,
-            settings=spec.run,
-            models=spec.models,
-            seed=lambda trial: trial_seed(genesis, trial),
-            progress=step,
-            budget_usd=spec.run.budget_usd,
-        )
-    return score_table(attempts, rows, spec, root)
+    # Somebody waits for the pilot's few rows: no batch, which may take a day.
+    settings = spec.run if limit is None else spec.run.model_copy(update={"batch": False})
+    with AttemptLog(experiment.path(ATTEMPTS)) as log:
+        with progress_bar(part, planned) as step, resources_unchanged(ready):
+            attempts = run(
+                ready,
+                groups,
+                id_column=id_column,
+                trials=trials,
+                log=log,
+                settings=settings,
+                models=spec.models,
+                seed=lambda trial: trial_seed(genesis, trial),
+                progress=step,
+                budget_usd=spec.run.budget_usd,
+            )
+        panel = judge_panel(experiment, root, log, settings=settings)
+        table = score_table(attempts, rows, spec, root, panel=panel)
+    table["reused"] = [log.is_earlier(attempt.key) for attempt in attempts]
+    kept = table["arm"].isin(wanted)
+    return Ran(
+        [a for a, keep in zip(attempts, kept, strict=True) if keep], table[kept].reset_index(drop=True)
+    )
+
+
+def _with_baseline(
+    experiment: Experiment, part: str, arms: Mapping[str, ArmSpec], trials: int | Mapping[str, int]
+) -> tuple[dict[str, ArmSpec], dict[str, int]]:
+    """These arms and the baseline, in as many trials as it has been run on this part."""
+    base, scored = experiment.spec.baseline, experiment.state.scored(part)
+    each = {arm: trials if isinstance(trials, int) else trials[arm] for arm in arms}
+    own = len(scored.body["arms"][base]["trials"]) if scored else max(each.values())
+    return {base: experiment.spec.arms[base], **arms}, {base: own, **each}
+
+
+def against_itself(experiment: Experiment, attempts: Sequence[Attempt], part: str) -> pd.DataFrame:
+    """What a pairwise scorer says where nothing was changed: the baseline's last trial against its first.
+
+    Args:
+        experiment: The experiment.
+        attempts: The baseline's, as `run_part` gives them; with one trial it is compared with itself.
+        part: "train" or "dev".
+
+    Returns:
+        One scored line a row.
+    """
+    spec = experiment.spec
+    last = max(a.trial for a in attempts)
+    first = [a for a in attempts if a.trial == 0]
+    again = [replace(a, arm=AGAIN, trial=0) for a in attempts if a.trial == last]
+    _, root = runnable(experiment, {spec.baseline: spec.arms[spec.baseline]})
+    with AttemptLog(experiment.path(ATTEMPTS)) as log:
+        panel = judge_panel(experiment, root, log)
+        table = score_table([*first, *again], part_rows(experiment, part), spec, root, panel=panel)
+    return table[table["arm"] == AGAIN]
+
+
+def plant_injections(experiment: Experiment, ran: Ran) -> Planted | None:
+    """Ask the judge about some dev outputs again, an instruction hidden in each; None without a judge."""
+    spec = experiment.spec
+    if spec.judge is None:
+        return None
+    _, root = runnable(experiment, {spec.baseline: spec.arms[spec.baseline]})
+    with AttemptLog(experiment.path(ATTEMPTS)) as log:
+        panel = judge_panel(experiment, root, log)
+        assert panel is not None
+        rows = part_rows(experiment, "dev")
+        return plant(ran.attempts, ran.table, rows, spec, panel, experiment.genesis)
 
 
 def evidence_of(
@@ -195,6 +336,7 @@ def record_scores(
     *,
     baseline: str | None = None,
     iteration: str | None = None,
+    planted: Planted | None = None,
 ) -> Scored:
     """Keep a results table under `runs/` and append the `scored` record that vouches for it."""
     from itera_nb.arms.lock import values
@@ -206,8 +348,9 @@ def record_scores(
         "iteration": iteration,
         "file": file,
         "sha256": sha256,
-        "fingerprint": digest(values(experiment, ("source", "metric", "run", "models", "resources", "code"))),
+        "fingerprint": digest([values(experiment, RUN_PARTS), prices_version()]),
         "discordance": _discordance(evidence, baseline) if baseline else None,
+        "planted": asdict(planted) if planted else None,
         **summarise(results, evidence),
     }
     return Scored(results, experiment.record("scored", body))
@@ -233,7 +376,7 @@ def summarise(results: pd.DataFrame, evidence: Evidence) -> dict[str, Any]:
         arms[arm] = {
             "mean": float(intention_to_treat(scores).mean()),
             "trials": [float(x) for x in per_trial],
-            "deterministic": bool(scores.shape[1] > 1 and np.all(scores.max(axis=1) == scores.min(axis=1))),
+            "deterministic": _deterministic(part, scores, pairwise=evidence.pairwise),
             "sd": float(per_trial.std(ddof=1)) if per_trial.size > 1 else 0.0,
             "statuses": {str(k): int(v) for k, v in part["status"].value_counts().items()},
             "errors": _errors(part),
@@ -244,8 +387,20 @@ def summarise(results: pd.DataFrame, evidence: Evidence) -> dict[str, Any]:
             "latency_p50_ms": _quantile(part["latency_ms"], 0.5),
             "latency_p95_ms": _quantile(part["latency_ms"], 0.95),
             "amortised": bool(part["amortised"].any()),
+            "reused": int(part["reused"].sum()),
         }
-    return {"n": len(evidence.ids), "arms": arms}
+    found: dict[str, Any] = {"n": len(evidence.ids), "arms": arms}
+    return found if evidence.judge is None else {**found, "judge": asdict(evidence.judge)}
+
+
+def _deterministic(part: pd.DataFrame, scores: Floats, *, pairwise: bool) -> bool:
+    """Whether no trial differs: in its score or, where that depends on the baseline too, in its output."""
+    if scores.shape[1] < 2:
+        return False
+    if pairwise:
+        first = part.groupby("id")["output"].transform("first")
+        return bool((part["output"] == first).all())
+    return bool(np.all(scores.max(axis=1) == scores.min(axis=1)))
 
 
 def _errors(part: pd.DataFrame) -> dict[str, int]:

@@ -10,7 +10,7 @@ import sys
 import threading
 from multiprocessing import resource_tracker
 from multiprocessing.context import SpawnContext, SpawnProcess
-from multiprocessing.process import BaseProcess
+from multiprocessing.process import BaseProcess, current_process
 from types import ModuleType
 from typing import Any
 
@@ -18,15 +18,25 @@ _hiding = threading.Lock()
 
 
 class _Process(SpawnProcess):
+    def start(self) -> None:
+        """Start, in a daemon too: a cluster's workers are such. Ours end with their parent by themselves."""
+        own = current_process()._config  # type: ignore[attr-defined]  # noqa: SLF001
+        with _hiding:
+            daemon = own.pop("daemon", None)
+            try:
+                super().start()
+            finally:
+                if daemon is not None:
+                    own["daemon"] = daemon
+
     @staticmethod
     def _Popen(process_obj: BaseProcess) -> Any:  # noqa: N802 - multiprocessing's name
-        with _hiding:
-            main = sys.modules["__main__"]
-            sys.modules["__main__"] = ModuleType("__main__")
-            try:
-                return SpawnProcess._Popen(process_obj)  # noqa: SLF001
-            finally:
-                sys.modules["__main__"] = main
+        main = sys.modules["__main__"]
+        sys.modules["__main__"] = ModuleType("__main__")
+        try:
+            return SpawnProcess._Popen(process_obj)  # noqa: SLF001
+        finally:
+            sys.modules["__main__"] = main
 
 
 class WorkerContext(SpawnContext):

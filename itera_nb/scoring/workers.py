@@ -23,10 +23,11 @@ from types import TracebackType
 from typing import Any, Self
 
 from itera_nb._typing import JSON
+from itera_nb.arms.caller import Answer
 from itera_nb.exceptions import ArmError, StoppedError
 
 from . import child
-from .child import Answer, Failure, Item, Setup, Started
+from .child import Failure, Item, Setup, Started
 from .spawn import WorkerContext, tracker
 
 CHUNK = 64

@@ -94,6 +94,11 @@ def named(folder: str, genesis_id: str) -> Path:
     return private_folder(state_dir() / folder) / f"{genesis_id}.json"
 
 
+def place() -> Mode:
+    """Where this computer would keep a new key."""
+    return "keyring" if _keyring() else "file"
+
+
 def create_secret(genesis_id: str) -> Custody:
     """Draw a new key and split seed for an experiment and store them outside its folder.
 

@@ -61,24 +61,27 @@ def bounds(
     alpha: float = 0.05,
     graded: bool = False,
     binary: bool = False,
+    pairwise: bool = False,
 ) -> MissingReport:
     """Effect at intention to treat and at the worst (arm missing 0, baseline missing 1) and best bound.
 
-    Arrays n x T (or n), options as in `paired_delta`. Raises ValueError when the arms do not hold the same
-    rows.
+    Arrays n x T (or n), options as in `paired_delta`. `pairwise`: the arm's scores are preferences over the
+    baseline (whose scores are 0): one that is missing is missing for both sides, and from -1 to 1. Raises
+    ValueError when the arms do not hold the same rows.
     """
     arm, base = _two_sides(scores_arm, scores_base)
     lost_a, lost_b = np.isnan(arm), np.isnan(base)
+    other_side = lost_a if pairwise else lost_b
 
     def effect(a: Floats, b: Floats) -> Delta:
         return paired_delta(row_differences(a, b), cluster, alpha=alpha, graded=graded, binary=binary)
 
-    rows = PairedTable.from_scores(lost_a.any(axis=1), lost_b.any(axis=1))
-    share_a, share_b = float(lost_a.mean()), float(lost_b.mean())
+    rows = PairedTable.from_scores(lost_a.any(axis=1), other_side.any(axis=1))
+    share_a, share_b = float(lost_a.mean()), float(other_side.mean())
     midp = mcnemar_midp(rows)
     return MissingReport(
         itt=effect(intention_to_treat(arm), intention_to_treat(base)),
-        worst=effect(np.where(lost_a, 0.0, arm), np.where(lost_b, 1.0, base)),
+        worst=effect(np.where(lost_a, -1.0 if pairwise else 0.0, arm), np.where(lost_b, 1.0, base)),
         best=effect(np.where(lost_a, 1.0, arm), np.where(lost_b, 0.0, base)),
         arm_missing=share_a,
         base_missing=share_b,
@@ -91,11 +94,14 @@ def tipping_point(
     scores_arm: ArrayLike,
     scores_base: ArrayLike,
     passes: Callable[[Floats], bool],
+    *,
+    pairwise: bool = False,
 ) -> Tipping:
     """Largest number of missing arm cells that may be failures, the others successes, with `passes(d)` true.
 
     `passes` gets the n row differences; missing baseline scores count 1 (the worst for the arm). Cells fail
-    in row order. Bisection: a pass is taken to be lost for good once lost.
+    in row order; where scores are preferences (`pairwise`) a failure is a loss. Bisection: a pass is taken to
+    be lost for good once lost.
     """
     arm, base = _two_sides(scores_arm, scores_base)
     base = np.where(np.isnan(base), 1.0, base)
@@ -104,7 +110,7 @@ def tipping_point(
 
     def holds(failures: int) -> bool:
         trial = filled.copy()
-        trial.flat[cells[:failures]] = 0.0
+        trial.flat[cells[:failures]] = -1.0 if pairwise else 0.0
         return passes(row_differences(trial, base))
 
     if not holds(0):

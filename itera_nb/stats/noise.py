@@ -77,6 +77,23 @@ def rerun_noise(scores_arm: ArrayLike, scores_base: ArrayLike) -> RerunNoise:
     return RerunNoise(se, variance_a, variance_b, df_a + df_b, variance_a == 0 and variance_b == 0)
 
 
+def preference_noise(preferences: ArrayLike, trials: int) -> RerunNoise:
+    """Re-run noise of a net win rate over T trials where nothing was changed.
+
+    `preferences` holds one value in [-1, 1] a row, of one run of the baseline over another; NaN is left out.
+    Neither run is the better one, so that their mean is 0 and their mean square the variance of one trial.
+
+    Raises ValueError without any preference.
+    """
+    values = np.asarray(preferences, dtype=np.float64)
+    values = values[~np.isnan(values)]
+    if values.size == 0:
+        raise ValueError("re-run noise needs at least one preference")
+    variance = float((values**2).mean())
+    se = math.sqrt(variance / (values.size * trials))
+    return RerunNoise(se, variance, 0.0, values.size, variance == 0)
+
+
 def trial_anova(scores: ArrayLike) -> TrialAnova:
     """Two-way ANOVA without replication of a complete n x T array, both >= 2; negative components are 0."""
     y = _complete(scores)

@@ -124,11 +124,12 @@ def paired_delta(
 ) -> Delta:
     """Effect and 1 - alpha interval from n row-mean differences in [-1, 1].
 
-    Two pseudo-rows +s and -s, each a cluster of its own, are added (Bonett & Price 2012 for s = 1); s is 1
-    for binary data and for graded data with mostly ties, else the root mean square of the non-zero
-    differences. The variance is cluster-robust; the degrees of freedom are the effective number of clusters
-    plus one. `binary` says that d holds single-trial outcomes in {-1, 0, 1}; without clusters the variance is
-    then exactly Bonett and Price's.
+    Two pseudo-rows +s and -s, each a cluster of its own, are added (Bonett & Price 2012 for s = 1). They
+    stand for changes that were not drawn: of 0/1 scores, in any number of trials, that may be a whole answer,
+    so s = 1. With `graded` scores (any strictly between 0 and 1) s is the root mean square of the non-zero
+    differences once half of the rows differ, 1 before. The variance is cluster-robust; the degrees of freedom
+    are the effective number of clusters plus one. `binary` says that d holds single-trial outcomes in
+    {-1, 0, 1}; without clusters the variance is then exactly Bonett and Price's.
 
     Raises ValueError for no rows, NaN, differences outside [-1, 1], or cluster labels of another length.
     """
@@ -136,8 +137,7 @@ def paired_delta(
     n = d.size
     nonzero = int(np.count_nonzero(d))
     sum_squares = dot(d, d)
-    ones = nonzero == 0 or binary or (graded and nonzero < n / 2)
-    pseudo = 1.0 if ones else float(np.sqrt(sum_squares / nonzero))
+    pseudo = float(np.sqrt(sum_squares / nonzero)) if graded and nonzero >= n / 2 else 1.0
     total = float(d.sum())
     centre = total / (n + 2)
     sizes, sums = _cluster_sums(d, cluster)

@@ -102,8 +102,8 @@ def with_extension(design: Design, extension_rows: int) -> Design:
 class _Sums:
     """Sufficient statistics per draw and slice (draws x k): what every interval of the rule is made of.
 
-    `rows`, `clusters` are per slice; sums of d, of d^2, of non-zero d, of squared cluster totals and of
-    cluster size times cluster total; `size_squares` is the sum of squared cluster sizes.
+    `rows`, `clusters` are per slice; sums of d, of d^2, of squared cluster totals and of cluster size times
+    cluster total; `size_squares` is the sum of squared cluster sizes.
     """
 
     rows: NDArray[np.intp]
@@ -111,7 +111,6 @@ class _Sums:
     size_squares: Floats
     total: Floats
     squares: Floats
-    nonzero: Floats
     cluster_squares: Floats
     cluster_cross: Floats
 
@@ -140,12 +139,10 @@ def _interval(sums: _Sums, alpha: float, *, binary: bool, clustered: bool) -> _I
     """`paired_delta` from sums, for all draws and slices at once; one without rows is `limited`."""
     n = np.maximum(sums.rows, 1)
     estimate, centre = sums.total / n, sums.total / (n + 2)
-    rms = np.sqrt(sums.squares / np.maximum(sums.nonzero, 1))
-    pseudo = np.where((sums.nonzero == 0) | binary, 1.0, rms)
     residual = sums.cluster_squares - 2 * centre * sums.cluster_cross + centre**2 * sums.size_squares
     plain = binary and not clustered
     factor = np.ones(()) if plain else (sums.clusters + 2) / (sums.clusters + 1)
-    se = adjusted_se(residual, centre, pseudo, n, factor)
+    se = adjusted_se(residual, centre, 1.0, n, factor)
     df = n**2 / np.maximum(sums.size_squares, 1) + 1
     half = special.stdtrit(df, 1 - alpha / 2) * se
     limited = (sums.rows < FEWEST_ROWS) | (sums.clusters < FEWEST_CLUSTERS)
@@ -196,9 +193,8 @@ def _independent(design: Design, n: int, effect: float, rng: np.random.Generator
     values, law = _difference_law(design, effect)
     counts = rng.multinomial(n, law, size=draws)
     total, squares = (counts @ values)[:, None], (counts @ values**2)[:, None]
-    nonzero = n - counts[:, [design.trials]].astype(np.float64)
     size = np.full((draws, 1), n)
-    return _Sums(size, size, size.astype(np.float64), total, squares, nonzero, squares, total)
+    return _Sums(size, size, size.astype(np.float64), total, squares, squares, total)
 
 
 def _clustered(design: Design, n: int, effect: float, rng: np.random.Generator, draws: int) -> _Sums:
@@ -228,7 +224,6 @@ def _clustered(design: Design, n: int, effect: float, rng: np.random.Generator, 
         column(sizes @ sizes),
         column(sums.sum(axis=1)),
         column(np.einsum("ijk,ijk->i", d, d)),
-        column(np.count_nonzero(d, axis=(1, 2)).astype(np.float64)),
         column(np.einsum("ij,ij->i", sums, sums)),
         column(sums @ sizes),
     )

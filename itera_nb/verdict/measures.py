@@ -115,7 +115,9 @@ def missing_record(
             )
             return bool(rule.passes(delta.estimate, delta.low))
 
-        tolerated = missing.tipping_point(scores, evidence.scores[base], passes).tolerated
+        tolerated = missing.tipping_point(
+            scores, evidence.scores[base], passes, pairwise=evidence.pairwise
+        ).tolerated
     return MissingRecord(
         evidence.failed[arm],
         unscored,
@@ -145,11 +147,16 @@ def overfit_record(delta: Delta, dev: Delta | None, iterations: int) -> OverfitR
 
 
 def noise_record(evidence: Evidence, arm: str, base: str, delta: Delta) -> NoiseRecord:
-    """Re-run noise of the effect; `floor` is that of the baseline against itself."""
+    """Re-run noise of the effect; `floor` is that of the baseline against itself.
+
+    A preference has no noise of the baseline alone: its floor is that of the net win rate, which both sides'
+    re-runs make.
+    """
     one, two = evidence.scores[arm], evidence.scores[base]
     if not evidence.repeated(arm, base):
         return NoiseRecord(0.0, 0.0, 0.0, False, None)
-    both, alone = noise.rerun_noise(one, two), noise.rerun_noise(two, two)
+    both = noise.rerun_noise(one, two)
+    alone = both if evidence.pairwise else noise.rerun_noise(two, two)
     drift = None if both.deterministic else evidence.drift(arm)
     return NoiseRecord(alone.se, both.se, both.share(delta), both.deterministic, drift.p if drift else None)
 
@@ -227,7 +234,7 @@ def warnings(evidence: Evidence, arm: str, base: str, delta: Delta, d: Floats) -
 
 def appendix(evidence: Evidence, arm: str, base: str, alpha: float) -> AppendixRecord:
     """McNemar mid-p, Newcombe and Tango for one trial of a 0/1 score; empty otherwise."""
-    if not evidence.binary(arm, base):
+    if evidence.pairwise or not evidence.binary(arm, base):
         return AppendixRecord()
     one, two = (missing.intention_to_treat(evidence.scores[name]) for name in (arm, base))
     counts = table.PairedTable.from_scores(one, two)

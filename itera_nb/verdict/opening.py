@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,25 +18,39 @@ from itera_nb.arms.runtime import RunnableArm
 from itera_nb.exceptions import RecordError, StoppedError
 from itera_nb.experiment import Experiment
 from itera_nb.ledger import Record, digest
-from itera_nb.scoring.attempts import AttemptLog
+from itera_nb.scoring.attempts import Attempt, AttemptLog
 from itera_nb.scoring.engine import RowGroup, run
 from itera_nb.scoring.evidence import collect
+from itera_nb.scoring.judge_check import (
+    SECOND,
+    TRIAL,
+    WEIGHT,
+    ask_model,
+    choose,
+    labels,
+    second_model,
+    with_labels,
+)
+from itera_nb.scoring.judging import Panel
+from itera_nb.scoring.power import power_expected
 from itera_nb.scoring.progress import progress_bar
 from itera_nb.scoring.results import score_table, secondary_column
-from itera_nb.scoring.runs import fit_rows, runnable, trial_seed
+from itera_nb.scoring.runs import fit_rows, judge_panel, resources_unchanged, runnable, trial_seed
 from itera_nb.seal.parquet import AgeLines, commitment, read_sealed
 from itera_nb.source.parts import to_rows
-from itera_nb.spec import ArmSpec
+from itera_nb.spec import ArmSpec, Spec
 from itera_nb.stats.paired import Delta
 from itera_nb.verdict.preflight import require_ready
 from itera_nb.verdict.record import Verdict
-from itera_nb.verdict.rule import evaluate
+from itera_nb.verdict.rule import evaluate, retrospective
+from itera_nb.verdict.second_opinion import second_judge
 
 if TYPE_CHECKING:
     import pandas as pd
 
 RESULTS, ROWS = "runs/test.parquet", "runs/test-rows.parquet"
 PUBLISHED = ["id", "arm", "trial", "status", "score", "modes", "cost_usd", "latency_ms", "amortised"]
+JUDGED = ["judged", "judge_calls", "judge_usd", "conflict"]
 
 
 class _Sealed:
@@ -127,7 +142,13 @@ def decide(experiment: Experiment, results: pd.DataFrame, rows: pd.DataFrame) ->
     evidence = collect(results, rows, spec, modes)
     dev = {line["arm"]: Delta(**line["dev"]) for line in locked.body["lines"] if line["dev"]}
     rng = np.random.default_rng(int(digest([experiment.genesis, "bootstrap"])[:16], 16))
-    return evaluate(spec, evidence, modes, dev, rng, iterations=int(locked.body["dev_iterations"]))
+    iterations = int(locked.body["dev_iterations"])
+    second = second_judge(second_model(spec) or "", evidence, results, spec)
+    found = evaluate(spec, evidence, modes, dev, rng, iterations=iterations, second=second)
+    if spec.claim.seen:
+        found = retrospective(found)
+    foreseen = power_expected(_metric_lock(experiment).body["power"])
+    return replace(found, records=[replace(r, power_expected=foreseen) for r in found.records])
 
 
 def _score(experiment: Experiment) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -146,26 +167,52 @@ def _score(experiment: Experiment) -> tuple[pd.DataFrame, pd.DataFrame]:
     rows, genesis = to_rows(test), experiment.genesis
     codec = _Sealed([secret.recipient], secret.identity)
     planned = sum(trials.values()) * len(rows)
-    with (
-        AttemptLog(experiment.path("sealed", f"attempts{suffix}.age"), codec) as log,
-        progress_bar("test", planned) as step,
-    ):
-        attempts = run(
-            arms,
-            [RowGroup(rows, fit_rows(experiment, "test"), "test")],
-            id_column=spec.source.id,
-            trials=trials,
-            log=log,
-            settings=spec.run,
-            models=spec.models,
-            seed=lambda trial: trial_seed(genesis, trial),
-            namespace="test",
-            quiet=True,
-            progress=step,
-        )
-    results = score_table(attempts, rows, spec, experiment.path("snapshot"), quiet=True)
-    published = [*PUBLISHED, *(secondary_column(m) for m in spec.metric.secondary)]
-    return results[published], strata_table(experiment, rows)
+    snapshot = experiment.path("snapshot")
+    with AttemptLog(experiment.path("sealed", f"attempts{suffix}.age"), codec) as log:
+        with progress_bar("test", planned) as step, resources_unchanged(arms):
+            attempts = run(
+                arms,
+                [RowGroup(rows, fit_rows(experiment, "test"), "test")],
+                id_column=spec.source.id,
+                trials=trials,
+                log=log,
+                settings=spec.run,
+                models=spec.models,
+                seed=lambda trial: trial_seed(genesis, trial),
+                namespace="test",
+                quiet=True,
+                progress=step,
+            )
+        panel = judge_panel(experiment, snapshot, log, quiet=True)
+        results = score_table(attempts, rows, spec, snapshot, quiet=True, panel=panel)
+        if panel is not None:
+            results = _with_second(experiment, attempts, results, rows, panel, f"test{suffix}")
+    return results[_published(spec)], strata_table(experiment, rows)
+
+
+def _with_second(
+    experiment: Experiment,
+    attempts: Sequence[Attempt],
+    results: pd.DataFrame,
+    rows: list[dict[str, Any]],
+    panel: Panel,
+    part: str,
+) -> pd.DataFrame:
+    """The results with the registered second model's labels on sampled rows; as they are without one."""
+    spec = experiment.spec
+    model = second_model(spec)
+    if model is None:
+        return results
+    outputs = {(str(a.row_id), a.arm): a.output for a in attempts if a.trial == TRIAL and a.status == "ok"}
+    asked = choose(results, outputs, rows, spec, inputs=panel.inputs, genesis=experiment.genesis, part=part)
+    return with_labels(results, labels(asked, ask_model(asked, panel, model)))
+
+
+def _published(spec: Spec) -> list[str]:
+    """Columns that leave the process: figures and names of registered modes, nothing that quotes a row."""
+    judged = [] if spec.judge is None else JUDGED
+    second = [] if second_model(spec) is None else [SECOND, WEIGHT]
+    return [*PUBLISHED, *judged, *second, *(secondary_column(m) for m in spec.metric.secondary)]
 
 
 def strata_table(experiment: Experiment, rows: list[dict[str, Any]]) -> pd.DataFrame:
@@ -192,6 +239,10 @@ def _locked(experiment: Experiment) -> Record:
 
 
 def _modes(experiment: Experiment) -> dict[str, float]:
+    return dict(_metric_lock(experiment).body["modes"])
+
+
+def _metric_lock(experiment: Experiment) -> Record:
     record = experiment.state.last("metric_locked")
     assert record is not None
-    return dict(record.body["modes"])
+    return record

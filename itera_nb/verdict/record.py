@@ -133,6 +133,33 @@ class LiteralRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class SecondOpinionRecord:
+    """What a second judge says on a sample of the rows, and what the rule makes of its labels there.
+
+    `rows` both have rated; `agreeing` of the `discordant` ones in the same direction, `direction_low` its
+    one-sided 95 % bound. `raw`, `ac1` and `kappa` are weighted to all rows. `level`: trusted, unclear or
+    restart. `outcome` is what the rule says with the second judge's labels where there are any; None where
+    there is no decision. Undefined figures are None.
+    """
+
+    by: str
+    rows: int
+    raw: float | None
+    ac1: float | None
+    ac1_low: float | None
+    ac1_high: float | None
+    kappa: float | None
+    alpha: float | None
+    agreeing: int | None
+    discordant: int
+    direction_low: float | None
+    rule_of_thumb: bool | None
+    level: str
+    outcome: str | None = None
+    flipped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class AppendixRecord:
     """Classical figures for readers who ask; the decision does not use them."""
 
@@ -176,11 +203,12 @@ class ArmRecord:
     literal: LiteralRecord
     warnings: list[str]
     appendix: AppendixRecord = field(default_factory=AppendixRecord)
+    second_opinion: SecondOpinionRecord | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """All arms together: the banner's outcome and arm, and what a negative control says."""
+    """All arms together: the banner's outcome and arm, what a negative control says, what a judge did."""
 
     outcome: str
     arm: str | None
@@ -189,6 +217,7 @@ class Verdict:
     controls: list[dict[str, Any]]
     arms: dict[str, dict[str, Any]]
     pareto: dict[str, dict[str, float]] | None
+    judge: dict[str, Any] | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Plain JSON values; a non-finite number becomes null."""

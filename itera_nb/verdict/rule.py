@@ -6,13 +6,14 @@ can only take a pass away.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from itera_nb.scoring.evidence import Comparison, Evidence, compare
+from itera_nb.scoring.evidence import Comparison, Evidence, Floats, compare
 from itera_nb.spec import Spec
 from itera_nb.stats import decision, missing, modes, multiplicity, noise, slices
 from itera_nb.stats.paired import Delta
@@ -26,6 +27,7 @@ from itera_nb.verdict.record import (
     SeverityRecord,
     Verdict,
 )
+from itera_nb.verdict.second_opinion import SecondJudge
 
 ORDER = {"ship": 0, "scope": 1, "inconclusive": 2, "kill": 3}
 
@@ -53,6 +55,7 @@ def evaluate(
     rng: np.random.Generator,
     *,
     iterations: int = 0,
+    second: SecondJudge | None = None,
 ) -> Verdict:
     """Apply the registered rule to every candidate in the evidence.
 
@@ -63,16 +66,15 @@ def evaluate(
         dev: Candidate -> its effect on dev, for the overfit contrast.
         rng: Source of the bootstrap intervals of cost and latency.
         iterations: Iterations that were scored on dev.
+        second: Another judge's labels of some rows; an outcome that they change is inconclusive.
     """
     alpha = decision.look_alpha(spec.rule.extension == "once")
-    candidates = [arm for arm in spec.candidates if arm in evidence.scores]
-    compared = {arm: compare(evidence, arm, spec.baseline, alpha) for arm in candidates}
     rule = registered_rule(spec, float(missing.intention_to_treat(evidence.scores[spec.baseline]).mean()))
-    adjusted = multiplicity.holm([c.delta for c in compared.values()], rule)
-    records = [
-        _arm_record(spec, evidence, compared[arm], rule, weights, holm, dev.get(arm), rng, iterations)
-        for arm, holm in zip(candidates, adjusted, strict=True)
-    ]
+    again = copy.deepcopy(rng)  # the same resamples, so that only the labels can make a difference
+    records = _records(spec, evidence, rule, weights, dev, rng, iterations)
+    if second is not None:
+        others = _records(spec, second.evidence, rule, weights, dev, again, iterations)
+        records = [second.beside(one, other) for one, other in zip(records, others, strict=True)]
     chosen, because = _choose(evidence, records, alpha)
     best = min(records, key=lambda r: ORDER[r.outcome])
     return Verdict(
@@ -85,7 +87,33 @@ def evaluate(
         ],
         arms={arm: _summary(evidence, arm) for arm in evidence.scores},
         pareto=measures.pareto_shares(evidence, rng),
+        judge=asdict(evidence.judge) if evidence.judge else None,
     )
+
+
+def _records(
+    spec: Spec,
+    evidence: Evidence,
+    rule: decision.Rule,
+    weights: Mapping[str, float],
+    dev: Mapping[str, Delta],
+    rng: np.random.Generator,
+    iterations: int,
+) -> list[ArmRecord]:
+    candidates = [arm for arm in spec.candidates if arm in evidence.scores]
+    compared = {arm: compare(evidence, arm, spec.baseline, rule.alpha) for arm in candidates}
+    adjusted = multiplicity.holm([c.delta for c in compared.values()], rule)
+    return [
+        _arm_record(spec, evidence, compared[arm], rule, weights, holm, dev.get(arm), rng, iterations)
+        for arm, holm in zip(candidates, adjusted, strict=True)
+    ]
+
+
+def retrospective(verdict: Verdict) -> Verdict:
+    """The same figures where results had been seen before the frame: no outcome but this, never "ship"."""
+    word = "retrospective"
+    records = [replace(r, outcome=word, literal=replace(r.literal, outcome=word)) for r in verdict.records]
+    return replace(verdict, outcome=word, records=records)
 
 
 def registered_rule(spec: Spec, baseline: float) -> decision.Rule:
@@ -157,6 +185,7 @@ def _arm_record(
         alpha=alpha,
         graded=evidence.graded,
         binary=compared.binary,
+        pairwise=evidence.pairwise,
     )
     standing = _with_vetoes(standing, shifts, top, weighted, gaps, rule, spec, cost, latency)
     kept = scope if standing.outcome == "scope" else None
@@ -282,14 +311,14 @@ def _literal(
     top: str | None,
     rule: decision.Rule,
 ) -> decision.LiteralRule:
-    scores = missing.intention_to_treat(evidence.scores[spec.baseline])
-    repeats = evidence.scores[spec.baseline]
+    # What re-runs do to a net win rate shows in the arm's own trials; the baseline's scores are all 0.
+    repeats = evidence.scores[compared.arm if evidence.pairwise else spec.baseline]
     repeats = repeats[:, ~np.isnan(repeats).all(axis=0)]
     worst = next((s for s in shifts if s.name == top), None)
     return decision.literal_rule(
         compared.delta,
         min_effect=rule.min_effect,
-        repeat_sd=noise.repeat_sd(repeats) if repeats.shape[1] > 1 and scores.size else 0.0,
+        repeat_sd=noise.repeat_sd(repeats) if repeats.shape[1] > 1 else 0.0,
         slices=parts,
         floor=spec.rule.max_slice_loss,
         top_arm=worst.arm_count if worst else 0,
@@ -349,8 +378,16 @@ def _summary(evidence: Evidence, arm: str) -> dict[str, Any]:
         "per_slice": {name: float(rows[mask].mean()) for name, mask in evidence.slices.items()},
         "weighted": weighted,
         "secondary": evidence.secondary[arm],
+        "preference": _preference(scores) if evidence.pairwise else None,
         "modes": {m: float(np.nansum(x) / x.shape[1]) for m, x in evidence.modes[arm].items()},
         "cost_per_1k_usd": None if cost is None else 1000 * float(cost.mean()),
         "latency_p50_ms": float(np.median(evidence.latency[arm])),
         "latency_p95_ms": float(np.quantile(evidence.latency[arm], 0.95)),
     }
+
+
+def _preference(scores: Floats) -> dict[str, float]:
+    """Shares of the planned comparisons that the arm won, tied and lost; a missing one is none of these."""
+    planned = scores.size
+    won, tied, lost = (int(x.sum()) for x in (scores > 0, scores == 0, scores < 0))
+    return {"won": won / planned, "tied": tied / planned, "lost": lost / planned}

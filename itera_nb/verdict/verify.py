@@ -116,7 +116,7 @@ def _promises(state: State) -> Iterator[_Promise]:
 
 def _hashes(record: Record) -> dict[str, str]:
     body = record.body
-    if record.type in {"scored", "baseline_measured"}:
+    if record.type in {"scored", "baseline_measured", "judge_checked"}:
         return {body["file"]: body["sha256"]}
     if record.type == "sealed":
         places = {"train": "data/train.parquet", "dev": "data/dev.parquet", "test": "sealed/test.parquet"}

@@ -188,14 +188,12 @@ class Intervals:
 
 def recommended(d, world, *, alpha=0.05):
     """The interval of `itera_nb.stats.paired.paired_delta` for draws x rows differences, written again."""
-    n, nonzero = world.rows, np.count_nonzero(d, axis=1)
-    binary = world.trials == 1
-    s = np.where((nonzero == 0) | binary, 1.0, np.sqrt((d**2).sum(1) / np.maximum(nonzero, 1)))
+    n = world.rows
     centre = d.sum(1) / (n + 2)
     sums, sizes = cluster_sums(d, world.cluster_size)
     residual = sums - sizes * centre[:, None]
-    k = 1.0 if binary and world.cluster_size == 1 else (sizes.size + 2) / (sizes.size + 1)
-    variance = ((residual**2).sum(1) + (s - centre) ** 2 + (s + centre) ** 2) * k / (n + 2) ** 2
+    k = 1.0 if world.trials == world.cluster_size == 1 else (sizes.size + 2) / (sizes.size + 1)
+    variance = ((residual**2).sum(1) + (1 - centre) ** 2 + (1 + centre) ** 2) * k / (n + 2) ** 2
     half = special.stdtrit(n**2 / float(sizes @ sizes) + 1, 1 - alpha / 2) * np.sqrt(variance)
     return Intervals(np.maximum(centre - half, -1), np.minimum(centre + half, 1))
 

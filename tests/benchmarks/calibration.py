@@ -46,10 +46,14 @@ from itera_nb.stats.table import (
     wald_interval,
 )
 
-ROWS = (20, 40, 60, 100, 200, 300)
-EFFECTS = {0.05: (0.0, 0.01, 0.02), 0.15: (0.0, 0.02, 0.05), 0.30: (0.0, 0.02, 0.05, 0.10, 0.15)}
+ROWS = (20, 30, 40, 60, 100, 200, 300)
+EFFECTS = {
+    0.05: (0.0, 0.01, 0.02, 0.03),  # at +3, and at +8 below, almost every row that changes for good improves
+    0.15: (0.0, 0.02, 0.05, 0.08),
+    0.30: (0.0, 0.02, 0.05, 0.08, 0.10, 0.15),
+}
 CELLS = [(d, x) for d, effects in EFFECTS.items() for x in effects]
-ONE_SIDED = [(0.05, 0.03), (0.15, 0.08)]  # almost every row that changes for good, improves
+NO_LOSS = [(0.05, 1 / 30), (0.15, 1 / 12), (0.30, 1 / 6)]  # the ends of the scale: no stable row gets worse
 MIN_EFFECT = 0.05
 TIE = 1e-12
 
@@ -100,7 +104,7 @@ def enumerated(n):
         "Agresti-Min": agresti_min_interval,
         "Tango": tango_interval,
     }
-    needed = np.argwhere(sum(law(n, *cell) for cell in CELLS + ONE_SIDED) > 0)
+    needed = np.argwhere(sum(law(n, *cell) for cell in CELLS + NO_LOSS) > 0)
     found = {}
     for name, method in methods.items():
         found[name] = ends = np.full((2, n + 1, n + 1), np.nan)
@@ -127,20 +131,19 @@ def exact_coverage(run):
     found, widths = {}, {}
     for n in ROWS:
         for name, (low, high) in enumerated(n).items():
-            for discordance, effect in CELLS + ONE_SIDED:
+            for discordance, effect in CELLS + NO_LOSS:
                 p = law(n, discordance, effect)
                 inside = (low <= effect + TIE) & (high >= effect - TIE)
                 found[name, n, discordance, effect] = float(p[inside].sum() / p.sum())
                 widths.setdefault((name, n), []).append(float(np.nansum(p * (high - low)) / p.sum()))
     names = list(dict.fromkeys(k[0] for k in found))
     for n in ROWS:
-        cells = {(d, x): found["recommended", n, d, x] for d, x in CELLS + ONE_SIDED}
+        cells = {(d, x): found["recommended", n, d, x] for d, x in CELLS + NO_LOSS}
         worst = min(cells, key=cells.get)
         value = cells[worst]
         name = f"coverage, 1 trial, independent rows, n={n}: lowest of {len(cells)} cells"
-        run.report.figure(
-            name, value, "share", ">= 0.945", value >= 0.945, cell=f"D={worst[0]} effect={worst[1]}"
-        )
+        cell = f"D={worst[0]} effect={worst[1]:.4g}"
+        run.report.figure(name, value, "share", ">= 0.945", value >= 0.945, cell=cell)
     lines = []
     for name in names:
         all_cells = np.array([v for k, v in found.items() if k[0] == name])
@@ -160,7 +163,7 @@ def exact_coverage(run):
             )
     run.pages.append(
         "### One trial, independent rows\n\n"
-        f"{len(CELLS + ONE_SIDED) * len(ROWS)} cells (n = {', '.join(map(str, ROWS))}; discordance 5, 15, 30 %; effects 0 to +15 points), "
+        f"{len(CELLS + NO_LOSS) * len(ROWS)} cells (n = {', '.join(map(str, ROWS))}; discordance 5, 15, 30 %; effects 0 to +16.7 points), "
         "each enumerated exactly, so without simulation error.\n\n"
         + table(
             ["method", "lowest cell, %", "mean, %", "cells below 93 %, %", "mean width at n = 20 / 60 / 300"],
@@ -178,24 +181,17 @@ def simulated_coverage(run):
         design = f"{trials} trial{'s' if trials > 1 else ''}, {'clusters of 3' if size > 1 else 'independent rows'}"
         for n in ROWS:
             rates = {}
-            for i, (discordance, effect) in enumerate(CELLS + ONE_SIDED):
+            for i, (discordance, effect) in enumerate(CELLS + NO_LOSS):
                 world = World(n, discordance, (effect,), trials, size)
                 for name, share in cell_coverage(world, draws, run.rng(1, trials, size, n, i)).items():
                     rates.setdefault(name, []).append(share)
-            edge = [rates["recommended"].pop() for _ in ONE_SIDED][::-1]
+            edge = rates["recommended"][len(CELLS) :]
             shown[design, n] = rates = {name: values[: len(CELLS)] for name, values in rates.items()}
             ours = np.array(rates["recommended"])
             worst = CELLS[int(ours.argmin())]
-            limit = 0.945 - tolerance(0.945, draws, errors=3)
-            text = f">= 0.945 within three standard errors ({limit:.4f})"
             name = f"coverage, {design}, n={n}: lowest of {len(CELLS)} cells"
-            cell = f"D={worst[0]} effect={worst[1]}"
-            run.report.figure(name, ours.min(), "share", text, ours.min() >= limit, cell=cell)
-            known = 0.945 if trials == 1 else 0.90
-            limit = known - tolerance(known, draws, errors=3)
-            text = f">= {known} within three standard errors ({limit:.4f})"
-            name = f"coverage, {design}, n={n}: nearly every change is a gain"
-            run.report.figure(name, min(edge), "share", text, min(edge) >= limit)
+            covered(run, name, ours.min(), 0.945, draws, cell=f"D={worst[0]} effect={worst[1]}")
+            covered(run, f"coverage, {design}, n={n}: no stable change is a loss", min(edge), 0.94, draws)
             line = [f"{n}: {design}"]
             for name in ("recommended", "cluster t", "row t", "rows x trials", "re-runs only"):
                 values = rates.get(name)
@@ -209,8 +205,8 @@ def simulated_coverage(run):
         f"Mean over {len(CELLS)} cells, the lowest cell in brackets; {draws:,} draws a cell (standard error "
         f"{percent(tolerance(0.95, draws) / 2, 2)} points). *rows x trials* takes every trial as a row of its own; "
         "*re-runs only* is 1.96 √2 times the standard deviation of three baseline runs.\n\n"
-        "The last column is the recommended interval where nearly every stable change is a gain (discordance 5 % and an effect of "
-        "+3; 15 % and +8): with several trials its pseudo-rows are smaller than a whole change, and it covers too little there.\n\n"
+        "The last column is the recommended interval at the ends of the scale, where no stable change is a loss (discordance "
+        "5, 15, 30 % and an effect of +3.3, +8.3, +16.7).\n\n"
         + table(
             [
                 "n, design",
@@ -219,11 +215,18 @@ def simulated_coverage(run):
                 "row t, %",
                 "rows x trials, %",
                 "re-runs only, %",
-                "nearly all gains, %",
+                "no stable loss, %",
             ],
             lines,
         )
     )
+
+
+def covered(run, name, value, limit, draws, **more):
+    """A coverage that must reach `limit` within three standard errors: it is the lowest of many."""
+    least = limit - tolerance(limit, draws, errors=3)
+    text = f">= {limit} within three standard errors ({least:.4f})"
+    run.report.figure(name, value, "share", text, value >= least, **more)
 
 
 def cell_coverage(world, draws, rng):
@@ -272,6 +275,10 @@ PUBLISHED = {  # n, effect of every slice, discordance -> ship, scope, kill: the
     (594, (-0.10, 0.14, 0.14), 0.30): (0.004, 0.66, 0.003),
 }
 
+# Pseudo-rows of a whole row, which the design simulations did not have, move one share: fewer arms are called
+# useless on few rows, and more left open.
+CAREFUL = {(54, (0.0,) * 3, 0.15, "kill"): 0.118}
+
 
 def rule_outcomes(run):
     """The whole rule (3 slices, 3 trials, clusters of 3, min_effect 5 points) at true effects."""
@@ -300,12 +307,16 @@ def rule_outcomes(run):
                 run, f"{name}: {outcome}", odds["outcomes"][outcome], planned[outcome], "planned", draws, 0.01
             )
             # The design values have an error of up to 1.3 points of their own.
+            source, design_value = "design", expected[j]
+            if (n, effects, discordance, outcome) in CAREFUL:
+                source = f"design {design_value:.3f}, here"
+                design_value = CAREFUL[n, effects, discordance, outcome]
             near(
                 run,
                 f"{name}, clusters share kinds: {outcome}",
                 odds["kinds"][outcome],
-                expected[j],
-                "design",
+                design_value,
+                source,
                 draws,
                 0.026,
             )
@@ -389,12 +400,8 @@ def more_designs(run):
         name = f"no_worse, margin 5 points, {n} rows, D={discordance}, true {100 * effect:+.0f}: passes"
         if not effect:
             run.report.figure(name, passed, "share", ">= 0.60", passed >= 0.60)
-        elif discordance > abs(effect):
+        else:
             false_ship(run, name, passed, draws // 2)
-        else:  # every change is a loss: a known limit of the interval with several trials
-            limit = 0.03 + tolerance(0.03, draws // 2)
-            text = f"<= 0.03 within two standard errors ({limit:.4f})"
-            run.report.figure(name, passed, "share", text, passed <= limit)
         lines.append(
             [
                 str(n),
@@ -408,6 +415,7 @@ def more_designs(run):
         "stable change is a loss.\n\n"
         + table(["n", "D, %", "true effect, points", "ship, %", "scope, %", "kill, %"], lines)
     )
+    at_the_margin(run)
     for n in (60, 200, 600):
         odds = outcomes(World(n, 0.15, (MIN_EFFECT,), 3), draws // 5, run.rng(6, n))
         limit = 0.51 + tolerance(0.5, draws // 5)
@@ -415,6 +423,37 @@ def more_designs(run):
         run.report.figure(
             f"true effect equal to min_effect, n={n}: ship", value, "share", f"<= {limit:.3f}", value <= limit
         )
+
+
+def at_the_margin(run):
+    """The worst case of no_worse: every stable change is a loss, and the true loss equals the margin."""
+    draws, rows, lines = run.draws(40_000, 1_500), (60, 100, 200, 400), []
+    for trials, size in ((1, 1), (3, 1), (1, 3), (3, 3)):
+        design = f"{trials} trial{'s' if trials > 1 else ''}, {'clusters of 3' if size > 1 else 'independent rows'}"
+        cells = []
+        for n in rows:
+            world, passed = World(n, 0.05, (-0.05,), trials, size), np.zeros(2)
+            rng = run.rng(12, trials, size, n)
+            for block in blocks(draws, n, trials):
+                d = draw(world, block, rng).differences()
+                passed += [
+                    np.count_nonzero(recommended(d, world, alpha=a).low > -0.05)
+                    for a in (EXTENSION_ALPHA, 0.05)
+                ]
+            registered, plain = passed / draws
+            name = f"loss equal to the margin, every change a loss, {design}, n={n}: excluded"
+            if size == 1:
+                false_ship(run, f"{name}, alpha .0294", registered, draws)
+            else:
+                run.report.figure(f"{name}, alpha .0294", registered, "share")
+            run.report.figure(f"{name}, alpha .05", plain, "share")
+            cells.append(f"{percent(registered)} / {percent(plain)}")
+        lines.append([design, *cells])
+    run.pages.append(
+        "The aggregate alone where every stable change is a loss (discordance and loss 5 %) and the loss equals the margin: share in % "
+        f"in which the interval excludes it, at α = .0294 / .05 ({draws:,} draws).\n\n"
+        + table(["design", *(f"n = {n}" for n in rows)], lines)
+    )
 
 
 def practices(run):

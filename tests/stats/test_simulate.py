@@ -61,13 +61,15 @@ def test_one_trial_agrees_with_the_enumeration(rng, effect):
 
 
 # Specification 2.4: a good arm (+8 pp in every slice), literal rule against recommended rule, three trials.
+# Its pseudo-rows were smaller than a row and its intervals covered too little; with whole ones the rule is more
+# careful below 100 rows: (60, 15 %, 3) shipped .38 there.
 LITERAL = [
     (40, 0.15, 2, 0.072), (40, 0.15, 3, 0.006), (60, 0.15, 2, 0.170), (60, 0.15, 3, 0.022), (200, 0.15, 2, 0.849),
     (200, 0.15, 3, 0.490), (200, 0.15, 5, 0.050), (200, 0.30, 2, 0.363), (200, 0.30, 3, 0.096),
     (400, 0.30, 3, 0.376), (1000, 0.15, 5, 0.992), (1000, 0.30, 5, 0.544),
 ]  # fmt: skip
 RECOMMENDED = [
-    (40, 0.15, 3, 0.16), (40, 0.30, 3, 0.14), (60, 0.15, 3, 0.38), (60, 0.15, 5, 0.33), (200, 0.15, 3, 0.90),
+    (40, 0.15, 3, 0.16), (40, 0.30, 3, 0.14), (60, 0.15, 3, 0.32), (60, 0.15, 5, 0.30), (200, 0.15, 3, 0.90),
     (200, 0.15, 5, 0.89), (200, 0.30, 3, 0.68), (200, 0.30, 5, 0.65), (400, 0.30, 3, 0.90), (1000, 0.30, 3, 0.99),
 ]  # fmt: skip
 
@@ -84,9 +86,9 @@ def test_ship_probability_of_the_recommended_rule(rng, n, discordance, k, ships)
     assert odds.ship == pytest.approx(ships, abs=0.035)
 
 
-# Specification 2.6: clusters of three with ICC 0.2, three slices, three trials.
+# Specification 2.6: clusters of three with ICC 0.2, three slices, three trials; (54, 0, 15 %) killed .18 there.
 END_TO_END = [
-    (54, 0.0, 0.15, 0.013, 0.18), (54, 0.08, 0.15, 0.19, 0.017), (198, 0.0, 0.30, 0.021, 0.26),
+    (54, 0.0, 0.15, 0.013, 0.11), (54, 0.08, 0.15, 0.19, 0.017), (198, 0.0, 0.30, 0.021, 0.26),
     (198, 0.08, 0.30, 0.55, 0.003), (198, 0.12, 0.30, 0.91, 0.0), (594, 0.0, 0.15, 0.001, 0.90),
     (594, 0.02, 0.15, 0.025, 0.50), (594, 0.08, 0.15, 0.98, 0.001), (594, 0.08, 0.30, 0.91, 0.001),
 ]  # fmt: skip

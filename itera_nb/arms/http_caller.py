@@ -1,0 +1,156 @@
+"""Arms that are a deployed endpoint: one POST a row, JSON in and out."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from itera_nb._typing import Row
+from itera_nb.exceptions import StoppedError
+from itera_nb.models.client import CallError, Trouble
+
+from .caller import Answer
+from .reported import MAX_BYTES, ReportReader
+
+if TYPE_CHECKING:
+    from aiohttp import ClientResponse, ClientSession
+
+    from .runtime import RunnableArm
+
+_BLOCK = 2**16
+_FOR_GOOD = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.PROXY_AUTHENTICATION_REQUIRED}
+
+
+class HttpCaller:
+    """An `http` arm: the body is a JSON object of the arm's `params` and the row's input columns.
+
+    Redirects are not followed, so that a row goes nowhere but to the registered address; cookies are not
+    kept, so that rows stay apart.
+
+    Args:
+        arm: The arm, of kind `http`.
+        quiet: Whether what may quote a row (errors) is left out.
+
+    Raises:
+        ArmError: `parse` is wrong.
+        StoppedError: A header's variable is not set.
+    """
+
+    def __init__(self, arm: RunnableArm, *, quiet: bool) -> None:
+        assert arm.spec.url is not None
+        self._url = arm.spec.url
+        self._params = arm.spec.params
+        self._headers = {name: _from_environment(name, value) for name, value in arm.spec.headers.items()}
+        self._reader = ReportReader(arm, quiet=quiet)
+        self._session: ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        """Open a pool of connections."""
+        import aiohttp
+
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=None),
+            headers={"Content-Type": "application/json", **self._headers},
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        """Close all connections."""
+        if self._session is not None:
+            await self._session.close()
+
+    def check(self, row: Row) -> None:
+        """Nothing: any row can be sent."""
+
+    def bound_usd(self, row: Row) -> float:  # noqa: ARG002 - nothing is known of a row's cost
+        """USD of the dearest answer so far."""
+        return self._reader.dearest_usd
+
+    async def call(self, row: Row, trial: int, *, timeout_s: float) -> Answer:  # noqa: ARG002 - all are alike
+        """One POST.
+
+        Raises:
+            CallError: 429, 5xx, a broken connection, no answer within `timeout_s` seconds; any other 4xx.
+            StoppedError: 401 or 403, or a redirect.
+        """
+        import aiohttp
+
+        assert self._session is not None, "call inside `async with`"
+        body = json.dumps({**self._params, **row}, ensure_ascii=False, default=str).encode()
+        begun = time.perf_counter()
+        try:
+            async with (
+                asyncio.timeout(timeout_s),
+                self._session.post(self._url, data=body, allow_redirects=False) as response,
+            ):
+                data = await _bounded(response)
+        except TimeoutError:
+            raise CallError("late", "Timeout", f"no answer within {timeout_s:g} s") from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise CallError("connection", type(error).__name__, self._reader.said(str(error))) from None
+        self._refuse(response, data)
+        return self._reader.read(data, 1000 * (time.perf_counter() - begun))
+
+    def _refuse(self, response: ClientResponse, data: bytes) -> None:
+        status = response.status
+        if status < HTTPStatus.MULTIPLE_CHOICES:
+            return
+        if status < HTTPStatus.BAD_REQUEST:
+            raise StoppedError(
+                f"{self._url} redirects ({status})", fix="put the final address into the arm's `url`"
+            )
+        if status in _FOR_GOOD:
+            raise StoppedError(
+                f"{self._url} says {status}",
+                fix='name a valid token: headers = { Authorization = "env:NAME" }',
+            )
+        trouble: Trouble = "request"
+        if status == HTTPStatus.TOO_MANY_REQUESTS:
+            trouble = "rate_limit"
+        elif status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.REQUEST_TIMEOUT:
+            trouble = "server"
+        said = self._reader.said(data.decode(errors="replace"))
+        raise CallError(trouble, f"HTTP{status}", said, _retry_after(response.headers.get("Retry-After")))
+
+
+async def _bounded(response: ClientResponse) -> bytes:
+    data = bytearray()
+    async for block in response.content.iter_chunked(_BLOCK):
+        data += block
+        if len(data) > MAX_BYTES:
+            raise CallError("request", "TooLarge", f"the answer is larger than {MAX_BYTES // 2**20} MiB")
+    return bytes(data)
+
+
+def _retry_after(value: str | None) -> float | None:
+    """Seconds of a Retry-After header: a number of them, or a date."""
+    if value is None:
+        return None
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    except ValueError:
+        return None
+
+
+def _from_environment(header: str, value: str) -> str:
+    scheme, _, variable = value.rpartition("env:")
+    found = os.environ.get(variable, "").strip()
+    if not found:
+        raise StoppedError(
+            f"{variable} is not set: the header {header} of an http arm comes from it", fix=f"set {variable}"
+        )
+    return f"{scheme}{found}"

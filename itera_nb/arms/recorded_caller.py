@@ -1,0 +1,131 @@
+"""Arms whose results exist already: each answer is looked up in a file, by row id and trial."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from itera_nb._typing import JSON, Row
+from itera_nb.exceptions import DataError
+
+from .caller import Answer
+
+if TYPE_CHECKING:
+    from itera_nb.spec import ArmSpec
+
+    from .runtime import RunnableArm
+
+_WORDS = {"true": 1.0, "yes": 1.0, "false": 0.0, "no": 0.0}
+
+
+class RecordedCaller:
+    """A `recorded` arm: one line of its file for each row and trial.
+
+    Trials are counted in the order of the values of the `trial` column; without one there is one trial. Where
+    the arm has a `score` column, the answer's output is that score. A line that is not there is an error of
+    the arm: the row stays in the denominator.
+
+    Args:
+        arm: The arm, whose only input is the row's id.
+
+    Raises:
+        DataError: The file cannot be read, lacks a column, or has two lines for one row and trial.
+    """
+
+    def __init__(self, arm: RunnableArm) -> None:
+        assert arm.file is not None
+        (self._id,) = arm.inputs
+        self._free = arm.spec.cost == "free"
+        self._answers = _read(arm.file, self._id, arm.spec)
+
+    async def __aenter__(self) -> Self:
+        """Nothing is to be opened."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        """Nothing is to be closed."""
+
+    def check(self, row: Row) -> None:
+        """Nothing: a row without a line is an error of its own."""
+
+    def bound_usd(self, row: Row) -> float:  # noqa: ARG002 - what it cost was paid before
+        """Nothing is paid."""
+        return 0.0
+
+    async def call(self, row: Row, trial: int, *, timeout_s: float) -> Answer:  # noqa: ARG002 - it waits for nothing
+        """What the file says."""
+        answer = self._answers.get((str(row[self._id]), trial))
+        if answer is None:
+            return Answer("error", error_type="NotRecorded", cost_usd=0.0 if self._free else None)
+        return answer
+
+
+def _read(path: Path, id_column: str, spec: ArmSpec) -> dict[tuple[str, int], Answer]:
+    import pyarrow as pa
+
+    from itera_nb.source.parts import to_rows
+    from itera_nb.source.relation import DuckDBRelation, require_columns
+
+    value = spec.score or spec.output
+    named = [c for c in (value, spec.trial, spec.cost_usd, spec.latency_ms) if c]
+    text = [spec.trial] if spec.trial else []
+    relation = DuckDBRelation(path, id_column, text=text)
+    require_columns(relation.columns, [id_column, *named], path.name)
+    ids = relation.keys([]).column(id_column)
+    lines = to_rows(pa.Table.from_batches(list(relation.rows(ids, named))))
+    order = _trial_order([line[spec.trial] for line in lines]) if spec.trial else {}
+    answers: dict[tuple[str, int], Answer] = {}
+    for line in lines:
+        key = (str(line[id_column]), order[line[spec.trial]] if spec.trial else 0)
+        if key in answers:
+            raise DataError(
+                f"{path.name} has two lines for row {key[0]!r} in one trial",
+                fix="name the column of re-runs as the arm's `trial`, or drop one of them",
+            )
+        answers[key] = _answer(line, spec)
+    return answers
+
+
+def _trial_order(values: list[Any]) -> dict[Any, int]:
+    """Value of the trial column -> number of the trial, in numeric order where all values are numbers."""
+    distinct = {str(v): v for v in values}
+    if all(_number(v) is not None for v in distinct):
+        ordered = sorted(distinct, key=lambda v: _number(v) or 0.0)
+    else:
+        ordered = sorted(distinct)
+    return {distinct[v]: i for i, v in enumerate(ordered)}
+
+
+def _answer(line: Row, spec: ArmSpec) -> Answer:
+    cost = 0.0 if spec.cost == "free" else _known(line, spec.cost_usd)
+    latency = _known(line, spec.latency_ms)
+    if spec.score is not None:
+        return Answer("ok", _score(line[spec.score]), cost_usd=cost, latency_ms=latency)
+    output = line[str(spec.output)]
+    if output is None or output == "":
+        return Answer("invalid", error_type="None", cost_usd=cost, latency_ms=latency)
+    return Answer("ok", output, cost_usd=cost, latency_ms=latency)
+
+
+def _score(value: Any) -> JSON:
+    """A score as a number; what is none stays as it is, and is then unscored."""
+    if isinstance(value, str):
+        word = value.strip().lower()
+        return _WORDS.get(word, _number(word) if _number(word) is not None else value)
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _known(line: Row, column: str | None) -> float | None:
+    value = None if column is None or line[column] is None else _number(str(line[column]))
+    return value if value is not None and 0 <= value < math.inf else None
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None

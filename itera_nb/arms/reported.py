@@ -1,0 +1,116 @@
+"""What an arm outside this process reports: an output as text or JSON, alone or with what it cost."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from itera_nb._typing import JSON
+from itera_nb.models.parsing import ParseError, Parser
+from itera_nb.models.pricing import price
+
+from .caller import Answer
+
+if TYPE_CHECKING:
+    from .runtime import RunnableArm
+
+MAX_BYTES = 16 * 2**20
+_OUTPUT = ("output", "value")
+_FIELDS = {*_OUTPUT, "usage", "cost_usd", "trace", "error", "first_token_ms"}
+_SHOWN = 200
+
+
+class ReportReader:
+    """Reads the replies of one `http` or `command` arm.
+
+    A JSON object of `output` (or `value`), `usage`, `cost_usd`, `trace`, `error` and `first_token_ms` is read
+    as such; any other JSON value, or text, is the output itself. A `parse` then reads the output out of it.
+
+    Args:
+        arm: The arm.
+        quiet: Whether what may quote a row is left out.
+
+    Attributes:
+        dearest_usd: The most that an answer has cost so far.
+
+    Raises:
+        ArmError: `parse` is wrong.
+    """
+
+    def __init__(self, arm: RunnableArm, *, quiet: bool) -> None:
+        self._spec = arm.spec
+        self._models = arm.models
+        self._parser = Parser(arm.spec.parse, arm.root) if arm.spec.parse is not None else None
+        self._quiet = quiet
+        self.dearest_usd = 0.0
+
+    def read(self, data: bytes, latency_ms: float) -> Answer:
+        """The answer in a reply that came after `latency_ms` milliseconds."""
+        answer = replace(self._read(data), latency_ms=latency_ms)
+        if self._spec.cost == "free":
+            answer = replace(answer, cost_usd=0.0)
+        self.dearest_usd = max(self.dearest_usd, answer.cost_usd or 0.0)
+        return answer
+
+    def said(self, text: str) -> str:
+        """What may be shown of an arm's words."""
+        return "" if self._quiet else text[:_SHOWN]
+
+    def _read(self, data: bytes) -> Answer:
+        try:
+            text = data.decode("utf-8-sig").strip()
+        except UnicodeDecodeError:
+            return Answer("invalid", error_type="NotUTF8")
+        try:
+            value = json.loads(text, parse_constant=_no_constant)
+        except _NotFiniteError:
+            return Answer("invalid", error_type="NaN")
+        except (ValueError, RecursionError):
+            value = text
+        if not isinstance(value, dict) or value.keys() - _FIELDS or not {*_OUTPUT, "error"} & value.keys():
+            return self._with_output(Answer("ok"), value)
+        return self._report(value)
+
+    def _report(self, value: dict[str, Any]) -> Answer:
+        usage, cost, first = value.get("usage") or [], value.get("cost_usd"), value.get("first_token_ms")
+        usage = [usage] if isinstance(usage, dict) else usage
+        sound = isinstance(usage, list) and all(isinstance(call, dict) for call in usage)
+        if not sound or not _is_amount(cost) or not _is_amount(first):
+            return Answer(
+                "invalid", error_type="BadReport", error="usage, cost_usd or first_token_ms is wrong"
+            )
+        if cost is None and usage:
+            prices = [price(call, model=self._spec.model, models=self._models) for call in usage]
+            cost = None if None in prices else sum(p for p in prices if p is not None)
+        facts = Answer("ok", usage=usage, cost_usd=cost, trace=value.get("trace"), first_token_ms=first)
+        if value.get("error") is not None:
+            return replace(facts, status="error", error_type="Reported", error=self.said(str(value["error"])))
+        return self._with_output(facts, next((value[key] for key in _OUTPUT if key in value), None))
+
+    def _with_output(self, facts: Answer, output: JSON) -> Answer:
+        if output is None or output == "":
+            return replace(facts, status="invalid", error_type="None", error="the output is empty")
+        if self._parser is None:
+            return replace(facts, output=output)
+        text = output if isinstance(output, str) else json.dumps(output, ensure_ascii=False)
+        try:
+            return replace(facts, output=self._parser.output(text))
+        except ParseError as error:
+            said = self.said(f"{error}: {text!r}")
+            return replace(facts, status="invalid", error_type="ParseError", error=said)
+
+
+class _NotFiniteError(ValueError):
+    """NaN or infinity in a JSON text."""
+
+
+def _no_constant(name: str) -> None:
+    raise _NotFiniteError(name)
+
+
+def _is_amount(value: Any) -> bool:
+    if value is None:
+        return True
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf

@@ -1,0 +1,115 @@
+"""Where keys come from: the environment, an ignored `.env`, or a profile of the vendor's SDK."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from itera_nb.exceptions import StoppedError
+
+if TYPE_CHECKING:
+    from itera_nb.spec import ModelSpec
+
+DOTENV = ".env"
+NO_KEY = "none-needed"
+_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+_CREDENTIALS = ("_KEY", "_TOKEN", "_SECRET")
+_ASSIGNMENT = re.compile(
+    r"""^[ \t]*(?:export[ \t]+)?([A-Za-z_]\w*)[ \t]*=[ \t]*(?:([^\s'"#]+)|("[^"\n]*"|'[^'\n]*'))""",
+    re.MULTILINE,
+)
+_KEY = re.compile(r"\b(?:sk-|sk_live_|gsk_|xai-|AIza|AKIA|ghp_|hf_)[A-Za-z0-9_-]{16,}")
+_from_file: dict[str, str] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Where a vendor's key stands.
+
+    Attributes:
+        variable: The variable's name.
+        source: In words; never the key.
+        key: The key, or `None` where the SDK finds credentials by itself; not shown by `repr`.
+    """
+
+    variable: str
+    source: str
+    key: str | None = field(repr=False)
+
+
+def key_variable(vendor: str, spec: ModelSpec | None) -> str:
+    """The name of the variable that holds a vendor's key."""
+    return (spec.api_key_env if spec else None) or f"{vendor.upper().replace('-', '_')}_API_KEY"
+
+
+def find_key(vendor: str, spec: ModelSpec | None) -> Found:
+    """A vendor's credentials.
+
+    Raises:
+        StoppedError: There are none.
+    """
+    variable = key_variable(vendor, spec)
+    if key := os.environ.get(variable):
+        place = DOTENV if key == _from_file.get(variable) else "environment"
+        return Found(variable, f"found ({place})", key)
+    if spec is not None and is_loopback(spec.base_url) and spec.api_key_env is None:
+        return Found(variable, "not needed (this machine)", NO_KEY)
+    named = spec is not None and spec.api_key_env is not None
+    if vendor == "anthropic" and not named and _has_own_credentials(spec):
+        return Found(variable, "not set; the SDK's own profile is used", None)
+    raise StoppedError(
+        f"no API key: {variable} is not set",
+        fix=f"set {variable}, or name another variable as [models.{vendor}] api_key_env",
+    )
+
+
+def is_loopback(base_url: str | None) -> bool:
+    """Whether an API is on this machine."""
+    return base_url is not None and urlsplit(base_url).hostname in _LOOPBACK
+
+
+def load_dotenv(folder: Path, variables: Iterable[str] = ()) -> None:
+    """Put the credentials of a folder's `.env` into this process's environment; what is set already stays.
+
+    Lines are `NAME=value`, with an optional `export` and quotes; `#` begins a comment. Only credentials are
+    taken, since anything else would be a hidden setting of the experiment. A value that came from another
+    experiment's `.env` is replaced.
+
+    Args:
+        folder: The experiment's folder.
+        variables: Names that are credentials; so is every name that ends in `_KEY`, `_TOKEN` or `_SECRET`.
+    """
+    try:
+        text = (folder / DOTENV).read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError):
+        return
+    taken = set(variables)
+    for name, bare, quoted in _ASSIGNMENT.findall(text):
+        value = quoted[1:-1] or bare
+        set_elsewhere = name in os.environ and os.environ[name] != _from_file.get(name)
+        if value and not set_elsewhere and (name in taken or name.endswith(_CREDENTIALS)):
+            os.environ[name] = _from_file[name] = value
+
+
+def looks_like_a_key(text: str) -> bool:
+    """Whether a line holds what a vendor's key looks like; such a line is never shown."""
+    return _KEY.search(text) is not None
+
+
+def _has_own_credentials(spec: ModelSpec | None) -> bool:
+    """Whether Anthropic's SDK finds a token, a profile or a workload identity by itself."""
+    import anthropic
+
+    try:
+        with anthropic.Anthropic(base_url=spec.base_url if spec else None) as client:
+            return client.auth_token is not None or client.credentials is not None
+    except anthropic.AnthropicError as error:
+        raise StoppedError(
+            f"the SDK's own profile cannot be used ({type(error).__name__})",
+            fix="mend the profile, or set ANTHROPIC_API_KEY",
+        ) from None

@@ -1,0 +1,333 @@
+"""Auditing a judge without an experiment: it rates a file of outputs, and others rate a sample of them."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from itera_nb.exceptions import DataError, IteraError
+from itera_nb.metrics.judge import Case, Judge
+from itera_nb.retrospective.judge_report import Corrected, JudgeReport
+from itera_nb.retrospective.sides import Cell, listed, score_of
+from itera_nb.scoring.attempts import AttemptLog
+from itera_nb.scoring.judge_check import HUMAN, NONE, Asked, ask_model, rated, rating_items, rng_of
+from itera_nb.scoring.judging import Bench, Judgement, Panel, judge_rows
+from itera_nb.scoring.planting import Planted, Site, plant_after
+from itera_nb.scoring.ratings import from_csv, to_csv, value_of
+from itera_nb.source.relation import DuckDBRelation, require_columns
+from itera_nb.spec import ModelSpec, RunSpec
+from itera_nb.stats.agreement import ppi_mean
+from itera_nb.stats.paired import Floats
+from itera_nb.stats.second_opinion import FEWEST_ROWS, Sample, draw_sample, paired_opinion, single_opinion
+from itera_nb.verdict.record import SecondOpinionRecord
+from itera_nb.verdict.second_opinion import opinion_record
+
+_WORST = ("restart", "unclear", "trusted")
+_ARM = "output"
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is audited, and how.
+
+    Args:
+        file: CSV, TSV, Parquet or JSON lines with one output a line.
+        rubric: The rubric's file.
+        model: The judge as `vendor/name`.
+        id: The column that names a line.
+        output: The column of the outputs.
+        against: A second column of outputs: the judge then compares the two.
+        inputs: Columns that are shown with an output.
+        expected: The column of a reference answer.
+        human: A column of human labels.
+        second: A model as `vendor/name`, "human" (a worksheet) or "none".
+        rows: Judge only so many lines, drawn at random; all if None.
+        second_rows: Lines that the second opinion is asked about.
+        planted: Outputs that are judged again with an instruction hidden in them.
+        scale: The judge's highest score.
+        good_from: The score (fraction) from which on an output is good.
+        budget_usd: USD that all calls in the log may cost together.
+        models: How vendors are reached.
+        state: The folder of the log; made where it is missing.
+        sheet: Where the worksheet of `second = "human"` is.
+    """
+
+    file: Path
+    rubric: Path
+    model: str
+    id: str
+    output: str
+    against: str | None = None
+    inputs: tuple[str, ...] = ()
+    expected: str | None = None
+    human: str | None = None
+    second: str = NONE
+    rows: int | None = None
+    second_rows: int = FEWEST_ROWS
+    planted: int = 10
+    scale: int = 10
+    good_from: float = 0.5
+    budget_usd: float | None = None
+    models: Mapping[str, ModelSpec] = field(default_factory=dict)
+    state: Path = Path(".itera/judge-check")
+    sheet: Path = Path("ratings.csv")
+
+
+@dataclass(frozen=True, slots=True)
+class _Lines:
+    """The lines that are judged: ids, what is shown, and human labels (NaN for none)."""
+
+    ids: list[str]
+    cases: list[Case]
+    human: Floats
+
+
+def audit_judge(question: Question) -> JudgeReport:
+    """Judge the outputs, ask the second opinion, and say what can be concluded; finished calls are kept.
+
+    Raises:
+        DataError: The file, a column, an id or a label does not fit.
+        IteraError: The options do not fit each other.
+        StoppedError: Credentials, budget or an interrupt; run it again to go on.
+    """
+    _check(question)
+    seed = _seed(question.state)
+    lines = _read(question, seed)
+    pairwise = question.against is not None
+    judge = Judge(
+        rubric=_rubric(question.rubric),
+        model=question.model,
+        scale=question.scale,
+        pairwise=pairwise,
+        seed=seed,
+    )
+    with AttemptLog(question.state / "attempts.jsonl") as log:
+        bench = Bench(log, RunSpec(), question.models, budget_usd=question.budget_usd)
+        panel = Panel(judge, bench, question.inputs)
+        judged = judge_rows(lines.cases, judge, bench)
+        first = np.array([j.value for j in judged], dtype=np.float64)
+        asked, sample = _sample(question, lines, first, seed)
+        opinions, sheet, human = _opinions(question, panel, lines, first, asked, sample, seed)
+        planted = _planted(question, panel, lines, judged)
+        totals = log.totals
+    known = first[np.isfinite(first)]
+    return JudgeReport(
+        judge=question.model,
+        pairwise=pairwise,
+        rows=len(judged),
+        missing=len(judged) - known.size,
+        mean=float(known.mean()) if known.size else None,
+        opinions=opinions,
+        sheet=sheet,
+        planted=planted,
+        conflicts=sum(j.conflict for j in judged) if pairwise else None,
+        corrected=None if human is None else _corrected(first, human),
+        level=min((x.level for x in opinions.values()), key=_WORST.index, default="unclear"),
+        spent_usd=totals.cost_usd,
+        unknown_prices=totals.unknown_costs,
+    )
+
+
+def _check(question: Question) -> None:
+    for name, model in (("--model", question.model), ("--second", question.second)):
+        if not all(model.partition("/")) and not (name == "--second" and model in {HUMAN, NONE}):
+            raise IteraError(
+                f"{name} {model!r} is no model", fix=f"{name} vendor/model, for example openai/gpt-5.5"
+            )
+    if question.second == question.model:
+        raise IteraError("a judge cannot check itself", fix="--second VENDOR/MODEL of another family")
+
+
+def _seed(state: Path) -> str:
+    """A secret of this folder, from which labels and tags are derived: who wrote the rows cannot know it."""
+    state.mkdir(parents=True, exist_ok=True)
+    if not (state / ".gitignore").exists():
+        (state / ".gitignore").write_text("*\n", "utf-8")
+    path = state / "seed"
+    if not path.is_file():
+        path.write_text(secrets.token_hex(16), "utf-8")
+        path.chmod(0o600)
+    return path.read_text("utf-8").strip()
+
+
+def _rubric(path: Path) -> str:
+    try:
+        return path.read_text("utf-8-sig")
+    except FileNotFoundError:
+        raise IteraError(f"there is no rubric {path}", fix="--rubric FILE: what is good, in words") from None
+    except UnicodeDecodeError:
+        raise IteraError(f"the rubric {path} is not UTF-8", fix="save it as UTF-8 text") from None
+
+
+def _read(question: Question, seed: str) -> _Lines:
+    if not question.file.is_file():
+        raise DataError(
+            f"{question.file} does not exist or is not a file", fix="itera judge-check outputs.csv"
+        )
+    columns = DuckDBRelation(question.file, None).columns
+    optional = [question.against, question.expected, question.human]
+    wanted = [question.output, *question.inputs, *(c for c in optional if c)]
+    require_columns(columns, [question.id, *wanted], str(question.file))
+    table = DuckDBRelation(question.file, question.id, text=columns).keys(list(dict.fromkeys(wanted)))
+    cells: dict[str, list[Cell]] = {c: table.column(c).to_pylist() for c in table.column_names}
+    ids = _ids(question, cells[question.id])
+    chosen = _chosen(question, ids, seed)
+    human = _human(question, cells, ids)
+    return _Lines([ids[i] for i in chosen], [_case(question, cells, i) for i in chosen], human[chosen])
+
+
+def _ids(question: Question, cells: Sequence[Cell]) -> list[str]:
+    ids = [c for c in cells if c]
+    if not ids or len(ids) < len(cells):
+        what = f"column {question.id!r} is empty on {len(cells) - len(ids)} of {len(cells)} lines"
+        raise DataError(f"{question.file}: {what}", fix="give every line an id")
+    seen: set[str] = set()
+    twice = [i for i in ids if i in seen or seen.add(i)]  # type: ignore[func-returns-value]
+    if twice:
+        raise DataError(
+            f"{question.file}: {len(twice)} ids stand on more than one line ({listed(twice)})",
+            fix="--id, the column that names a line",
+        )
+    return ids
+
+
+def _chosen(question: Question, ids: Sequence[str], seed: str) -> list[int]:
+    """All lines, or a random sample that stays the same while the file does."""
+    if question.rows is None or question.rows >= len(ids):
+        return list(range(len(ids)))
+    of = hashlib.sha256("\0".join(ids).encode()).hexdigest()
+    return sorted(rng_of(seed, of, "lines").permutation(len(ids))[: question.rows].tolist())
+
+
+def _case(question: Question, cells: Mapping[str, Sequence[Cell]], i: int) -> Case:
+    return Case(
+        {column: cells[column][i] or "" for column in question.inputs},
+        cells[question.output][i] or "",
+        (cells[question.against][i] or "") if question.against else None,
+        cells[question.expected][i] if question.expected else None,
+    )
+
+
+def _human(question: Question, cells: Mapping[str, Sequence[Cell]], ids: Sequence[str]) -> Floats:
+    """Human labels as fractions, or 1 and -1 for the better one; NaN where there is none."""
+    if question.human is None:
+        return np.full(len(ids), np.nan)
+    given = [(c or "").strip() for c in cells[question.human]]
+    read = _label_reader(question, given)
+    found = [math.nan if not text or text == "?" else read(text) for text in given]
+    wrong = [row for row, value in zip(ids, found, strict=True) if value is None]
+    if wrong:
+        form = (
+            "A (the output), B or tie" if question.against else f"0/1, yes/no, 0..1, or 0..{question.scale}"
+        )
+        raise DataError(
+            f"{question.file}: {len(wrong)} labels of column {question.human!r} cannot be read "
+            f"(first ids: {listed(wrong)})",
+            fix=f"human labels are {form}",
+        )
+    return np.array(found, dtype=np.float64)
+
+
+def _label_reader(question: Question, given: Sequence[str]) -> Callable[[str], float | None]:
+    """How this column's labels are read: preferences, fractions, or scores on the judge's scale."""
+    if question.against is not None:
+        return lambda text: value_of(text, question.scale, pairwise=True)
+    if all(score_of(text) is not None for text in given if text != "?"):
+        return score_of
+    return lambda text: value_of(text, question.scale, pairwise=False)
+
+
+def _sample(question: Question, lines: _Lines, first: Floats, seed: str) -> tuple[list[Asked], Sample]:
+    """What the second opinion is asked: of comparisons those with a winner first, else random lines."""
+    discordant = (np.nan_to_num(first) != 0) & (question.against is not None)
+    drawn = draw_sample(discordant, question.second_rows, rng_of(seed, "second"), usable=np.isfinite(first))
+    asked = [
+        Asked(lines.ids[i], _ARM, lines.cases[i], float(w))
+        for i, w in zip(drawn.index, drawn.weight, strict=True)
+    ]
+    return asked, drawn
+
+
+def _opinions(
+    question: Question,
+    panel: Panel,
+    lines: _Lines,
+    first: Floats,
+    asked: list[Asked],
+    drawn: Sample,
+    seed: str,
+) -> tuple[dict[str, SecondOpinionRecord], tuple[str, int] | None, Floats | None]:
+    """Every second opinion, what a worksheet still waits for, and human labels of random lines if any."""
+    found: dict[str, SecondOpinionRecord] = {}
+    sheet: tuple[str, int] | None = None
+    random: Floats | None = None
+    if question.second == HUMAN:
+        labels, left = _rate(question, asked, seed)
+        sheet = (str(question.sheet), left) if left else None
+        if np.isfinite(labels).any():
+            found[f"a person ({question.sheet.name})"] = _opinion(question, HUMAN, first, labels, drawn)
+        if question.against is None:  # of comparisons the lines were chosen by what the judge said
+            random = np.full(first.size, np.nan)
+            random[drawn.index] = labels
+    elif question.second != NONE:
+        labels = np.array(ask_model(asked, panel, question.second), dtype=np.float64)
+        found[question.second] = _opinion(question, question.second, first, labels, drawn)
+    if question.human is not None:
+        everywhere = Sample(np.arange(first.size), np.ones(first.size), np.zeros(first.size, dtype=bool))
+        name = f"a person (column {question.human})"
+        found[name] = _opinion(question, HUMAN, first, lines.human, everywhere)
+        random = lines.human
+    return found, sheet, random
+
+
+def _opinion(
+    question: Question, by: str, first: Floats, labels: Floats, drawn: Sample
+) -> SecondOpinionRecord:
+    own = first[drawn.index]
+    if question.against is not None:
+        return opinion_record(by, paired_opinion(own, labels, drawn.weight))
+    return opinion_record(by, single_opinion(own, labels, drawn.weight, good_from=question.good_from))
+
+
+def _rate(question: Question, asked: list[Asked], seed: str) -> tuple[Floats, int]:
+    """A person's labels of what was asked, and how many outputs wait for one; a missing worksheet is made."""
+    items = rating_items(asked, seed)
+    if not question.sheet.is_file():
+        question.sheet.write_text(to_csv(items), "utf-8", newline="")
+    said = from_csv(question.sheet.read_bytes(), items, question.scale)
+    labels = np.array(rated(asked, said, seed, question.scale), dtype=np.float64)
+    return labels, sum(item.code not in said for item in items)
+
+
+def _planted(question: Question, panel: Panel, lines: _Lines, judged: Sequence[Judgement]) -> Planted | None:
+    """Instructions hidden in outputs that failed, the worst first, or in the side that did not win."""
+    pairwise = panel.judge.pairwise
+    sites = [
+        Site(case, -abs(j.value) if pairwise else j.value, other_side=pairwise and j.value > 0)
+        for case, j in zip(lines.cases, judged, strict=True)
+        if math.isfinite(j.value) and (pairwise or j.value < question.good_from)
+    ]
+    worst = sorted(sites, key=lambda site: site.score)[: question.planted]
+    return plant_after(worst, panel, question.good_from) if worst else None
+
+
+def _corrected(first: Floats, human: Floats) -> Corrected | None:
+    both, others = np.isfinite(first) & np.isfinite(human), np.isfinite(first) & ~np.isfinite(human)
+    if both.sum() < FEWEST_ROWS or others.sum() < 2:
+        return None
+    found = ppi_mean(human[both], first[both], first[others])
+    return Corrected(
+        estimate=found.estimate,
+        low=found.low,
+        high=found.high,
+        labelled=int(both.sum()),
+        others=int(others.sum()),
+        human_only=float(human[both].mean()),
+        judge=float(first[np.isfinite(first)].mean()),
+    )

@@ -1,0 +1,149 @@
+"""Which units were handed over in batches: written before and after, so that none is paid twice."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from uuid import uuid4
+
+from itera_nb.exceptions import RecordError, StoppedError
+
+
+@dataclass(slots=True)
+class Handover:
+    """Units that were, or were about to be, handed over together.
+
+    Args:
+        name: Its own name in the file.
+        ids: The requests' ids.
+        at: When it was about to be handed over.
+        batch: The provider's id, as soon as it is known.
+        dropped: Whether it is known that the provider never got it.
+    """
+
+    name: str
+    ids: tuple[str, ...]
+    at: datetime
+    batch: str | None = None
+    dropped: bool = False
+
+    @property
+    def open(self) -> bool:
+        """Whether it is unknown if the provider got it."""
+        return self.batch is None and not self.dropped
+
+
+@dataclass(slots=True)
+class BatchFile:
+    """The record of handovers, one line an event, each on disk before the next step is taken.
+
+    It holds ids (hashes) and times only. One process at a time: the attempt log's lock covers it.
+
+    Args:
+        path: The file; created with the first handover.
+
+    Attributes:
+        handovers: All of them, in order.
+
+    Raises:
+        RecordError: A line is damaged; one that a crash cut off is removed instead.
+    """
+
+    path: Path
+    handovers: list[Handover] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._fd = -1
+        self.handovers = self._read()
+
+    _fd: int = field(init=False)
+
+    def intend(self, ids: Sequence[str]) -> Handover:
+        """Note that these requests are about to be handed over."""
+        handover = Handover(uuid4().hex, tuple(ids), datetime.now(UTC))
+        self._append(
+            {"event": "intent", "name": handover.name, "at": handover.at.isoformat(), "ids": handover.ids}
+        )
+        self.handovers.append(handover)
+        return handover
+
+    def created(self, handover: Handover, batch: str) -> None:
+        """Note the provider's id."""
+        self._append({"event": "created", "name": handover.name, "batch": batch})
+        handover.batch = batch
+
+    def drop(self, handover: Handover) -> None:
+        """Note that the provider never got it."""
+        self._append({"event": "dropped", "name": handover.name})
+        handover.dropped = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _append(self, event: dict[str, Any]) -> None:
+        try:
+            if self._fd < 0:
+                self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+                _sync_folder(self.path.parent)
+            data = json.dumps(event, separators=(",", ":")).encode() + b"\n"
+            while data:
+                data = data[os.write(self._fd, data) :]
+            os.fsync(self._fd)
+        except OSError as error:
+            raise StoppedError(
+                f"{self.path.name} cannot be written: {error.strerror}",
+                fix="make room or repair the disk, then run the same command again",
+            ) from None
+
+    def _read(self) -> list[Handover]:
+        try:
+            content = self.path.read_bytes()
+        except FileNotFoundError:
+            return []
+        whole = content.rpartition(b"\n")[0] + b"\n" if b"\n" in content else b""
+        handovers: dict[str, Handover] = {}
+        for number, line in enumerate(whole.splitlines(), start=1):
+            try:
+                _apply(json.loads(line), handovers)
+            except (ValueError, KeyError, TypeError):
+                raise RecordError(
+                    f"{self.path.name}: line {number} is damaged",
+                    fix="restore the file from a copy; a run that was cut off damages only its last line",
+                ) from None
+        if len(whole) < len(content):
+            os.truncate(self.path, len(whole))
+        return list(handovers.values())
+
+
+def _apply(event: dict[str, Any], handovers: dict[str, Handover]) -> None:
+    name = event["name"]
+    match event["event"]:
+        case "intent":
+            handovers[name] = Handover(name, tuple(event["ids"]), datetime.fromisoformat(event["at"]))
+        case "created":
+            handovers[name].batch = str(event["batch"])
+        case "dropped":
+            handovers[name].dropped = True
+        case other:
+            raise ValueError(other)
+
+
+def _sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

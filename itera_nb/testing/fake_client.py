@@ -1,0 +1,133 @@
+"""A model's client without a socket, for tests of what stands above it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, NoReturn, Self
+
+from itera_nb.exceptions import StoppedError
+from itera_nb.models.client import CallError, Reply, Request, Trouble
+
+from . import payloads
+from .script import Answers, Prompt, Script, Scripted, echo
+
+_STOP = {401, 402, 403, 404}
+_TROUBLES: dict[str, Trouble] = {"reset": "connection", "truncated": "garbled", "malformed": "garbled"}
+
+
+class FakeClient:
+    """A `itera_nb.models.client.Client` that answers by a script.
+
+    Args:
+        answer: As `MessagesServer` takes it.
+        latency_s: Seconds before each answer that has none of its own.
+        faults: Shares of calls that fail.
+        retry_after_s: Least and most seconds that a drawn 429 or 529 asks to wait.
+        vendor: The vendor that usage names.
+        seed: Of the faults' draws.
+
+    Attributes:
+        requests: All requests, in order.
+        calls: Requests by prompt.
+        paid: Answers by prompt that a provider would have charged.
+        max_in_flight: Most requests that were open at once.
+    """
+
+    def __init__(
+        self,
+        answer: Answers = echo,
+        *,
+        latency_s: float = 0.0,
+        faults: Mapping[str, float] | None = None,
+        retry_after_s: tuple[float, float] = (0.2, 1.0),
+        vendor: str = "anthropic",
+        seed: int = 0,
+    ) -> None:
+        self._script = Script(answer, faults=faults, retry_after_s=retry_after_s, seed=seed)
+        self._latency_s = latency_s
+        self._vendor = vendor
+        self.requests: list[Request] = []
+
+    @property
+    def calls(self) -> Counter[str]:
+        """Requests by prompt."""
+        return self._script.calls
+
+    @property
+    def paid(self) -> Counter[str]:
+        """Answers by prompt that a provider would have charged."""
+        return self._script.paid
+
+    @property
+    def max_in_flight(self) -> int:
+        """Most requests that were open at once."""
+        return self._script.max_in_flight
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        pass
+
+    async def send(self, request: Request, *, timeout_s: float) -> Reply:
+        """One call.
+
+        Raises:
+            CallError: As scripted, or later than `timeout_s`.
+            StoppedError: A scripted 401, 402, 403 or 404.
+        """
+        self.requests.append(request)
+        body = _body(request)
+        begun = time.perf_counter()
+        self._script.enter()
+        try:
+            scripted = self._script.draw(Prompt(body))
+            wait_s = self._latency_s if scripted.latency_s is None else scripted.latency_s
+            await asyncio.sleep(min(wait_s, timeout_s))
+            if wait_s > timeout_s:
+                raise CallError("late", "TimeoutError", f"no answer within {timeout_s:g} s")
+            if scripted.fault or scripted.status >= 400:
+                _fail(scripted)
+            usage = payloads.usage_of(body, scripted)
+            return Reply(
+                text=payloads.text_of(scripted),
+                stop_reason=payloads.stop_reason_of(scripted),
+                usage={"model": f"{self._vendor}/{request.model}", **usage},
+                latency_ms=1000 * (time.perf_counter() - begun),
+                tool_calls=tuple(scripted.tool_calls),
+            )
+        finally:
+            self._script.leave()
+
+
+def _body(request: Request) -> dict[str, Any]:
+    body = {**request.params, "model": request.model, "messages": list(request.messages)}
+    if request.system is not None:
+        body["system"] = request.system
+    if request.tools:
+        body["tools"] = list(request.tools)
+    return body
+
+
+def _fail(scripted: Scripted) -> NoReturn:
+    if scripted.fault:
+        trouble = _TROUBLES.get(scripted.fault, "request")
+        raise CallError(trouble, scripted.fault, scripted.message)
+    if scripted.status in _STOP:
+        raise StoppedError(f"the model's API says {scripted.status}: {scripted.message}")
+    name = str(payloads.error(scripted.status, "")["error"]["type"])
+    server: Trouble = "server" if scripted.status >= 500 else "request"
+    trouble = "rate_limit" if scripted.status == 429 else server
+    raise CallError(trouble, name, scripted.message, _retry_after_s(scripted))
+
+
+def _retry_after_s(scripted: Scripted) -> float | None:
+    if scripted.retry_after_ms is not None:
+        return float(scripted.retry_after_ms) / 1000
+    return None if scripted.retry_after is None else float(scripted.retry_after)
