@@ -6,10 +6,21 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-__all__ = ["Output", "Refusal", "Score", "__version__", "compare", "load_ipython_extension", "new", "open"]
+__all__ = [
+    "Output",
+    "Refusal",
+    "Score",
+    "__version__",
+    "compare",
+    "load_ipython_extension",
+    "new",
+    "open",
+    "track",
+]
 
 if TYPE_CHECKING:
     from itera_nb.arms.output import Output
+    from itera_nb.arms.track import track
     from itera_nb.exceptions import Refusal
     from itera_nb.kernel.guard import load_ipython_extension
     from itera_nb.metrics.score import Score
@@ -25,6 +36,7 @@ _HOMES = {
     "load_ipython_extension": "itera_nb.kernel.guard",
     "new": "itera_nb.scaffold",
     "open": "itera_nb.session",
+    "track": "itera_nb.arms.track",
 }
 
 

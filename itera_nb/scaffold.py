@@ -5,20 +5,22 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from itera_nb.arms.manifest import code_closure
+from itera_nb.arms.manifest import code_closure, command_files, command_words
 from itera_nb.exceptions import ArmError, DataError, IteraError
 from itera_nb.experiment import GITATTRIBUTES, GITIGNORE, Experiment
 from itera_nb.notebooks.runner import instantiate
 from itera_nb.seal.heads import of_folder
 from itera_nb.source.relation import DuckDBRelation
-from itera_nb.spec import NAME, SourceSpec, parse_effect
+from itera_nb.spec import NAME, ArmSpec, SourceSpec, parse_effect
 
 EXPERIMENTS = Path("docs/experiments")
+COMMAND = "exec:"
 DEFAULT_QUESTION = "Should {arms} replace {baseline}?"
 DEFAULT_HYPOTHESIS = "{arms} answers more rows correctly than {baseline}, and loses on no slice."
 
@@ -30,8 +32,9 @@ class Wanted:
     Attributes:
         name: Lower-case letters, digits and dashes.
         data: CSV, Parquet or JSON lines file, with one row a line.
-        baseline: Today's behaviour: a prompt file, or `path/file.py:function`.
-        arms: One to three candidates of the same form.
+        baseline: Today's behaviour: a prompt file, `path/file.py:function`, an endpoint's address, or
+            `exec: COMMAND`.
+        arms: One to three candidates, each in one of these forms.
         expected: The label column.
         id: The id column; found if there is exactly one that fits.
         min_effect: "5pp", a fraction, or "10%" of the baseline.
@@ -104,14 +107,25 @@ def _write(folder: Path, text: str, files: Mapping[str, Path]) -> Experiment:
 
 @dataclass(frozen=True, slots=True)
 class _Arm:
+    """An arm as it was given.
+
+    Attributes:
+        name: Its name, not yet unique.
+        keys: What stands in `[arms.NAME]`.
+        files: Path below `arms/` -> file.
+        ref: Where it stands now: a file, or an address.
+        said: What it is in a few words.
+    """
+
     name: str
-    source: Path
-    file: str
-    symbol: str
+    keys: dict[str, Any]
+    files: dict[str, Path]
+    ref: Path | str
+    said: str
 
     @property
-    def target(self) -> str:
-        return f"{self.file}:{self.symbol}" if self.symbol else self.file
+    def kind(self) -> str:
+        return str(self.keys["kind"])
 
 
 def _arms(wanted: Wanted) -> list[_Arm]:
@@ -122,21 +136,52 @@ def _arms(wanted: Wanted) -> list[_Arm]:
     found: list[_Arm] = []
     alike = len({given.rpartition(":")[2] for given in (wanted.baseline, *wanted.arms)}) == 1
     for given in (wanted.baseline, *wanted.arms):
-        path, _, symbol = given.partition(":")
-        source = Path(path)
-        if not source.is_file():
-            raise ArmError(f"there is no file {path}", fix="give a prompt file, or path/file.py:function")
-        if source.suffix == ".py" and not symbol:
-            raise ArmError(f"{path} is code: which function?", fix=f"write {path}:function")
-        if source.suffix != ".py" and wanted.model is None:
-            raise ArmError(f"{path} is a prompt: for which model?", fix="--model anthropic/MODEL")
-        name = re.sub(r"[^a-z0-9]+", "-", (source.stem if alike else symbol or source.stem).lower()).strip(
-            "-"
-        )
-        taken = {arm.name for arm in found}
-        unique = next(n for n in (name, *(f"{name}-{i}" for i in range(2, 9))) if n not in taken)
-        found.append(_Arm(unique, source, f"arms/{source.name}", symbol))
+        arm = _arm(given, wanted.model, alike=alike)
+        slug = re.sub(r"[^a-z0-9]+", "-", arm.name.lower()).strip("-")[:56] or "arm"
+        taken = {other.name for other in found}
+        unique = next(n for n in (slug, *(f"{slug}-{i}" for i in range(2, 9))) if n not in taken)
+        found.append(replace(arm, name=unique))
     return found
+
+
+def _arm(given: str, model: str | None, *, alike: bool) -> _Arm:
+    if given.startswith(("http://", "https://")):
+        return _Arm(urlsplit(given).path or given, {"kind": "http", "url": given}, {}, given, given)
+    if given.startswith(COMMAND):
+        return _command(given.removeprefix(COMMAND))
+    path, _, symbol = given.partition(":")
+    source = Path(path)
+    if not source.is_file():
+        raise ArmError(
+            f"there is no file {path}",
+            fix="give a prompt file, path/file.py:function, an address, or 'exec: COMMAND'",
+        )
+    said, file = f"{source.name} {symbol}".strip(), f"arms/{source.name}"
+    if source.suffix == ".py":
+        if not symbol:
+            raise ArmError(f"{path} is code: which function?", fix=f"write {path}:function")
+        files, _ = code_closure(source.parent, f"{source.name}:{symbol}", [])
+        keys = {"kind": "python", "target": f"{file}:{symbol}", "cost": "free"}
+        return _Arm(source.stem if alike else symbol, keys, files, source, said)
+    if model is None:
+        raise ArmError(f"{path} is a prompt: for which model?", fix="--model anthropic/MODEL")
+    keys = {"kind": "prompt", "prompt": file, "model": model}
+    return _Arm(source.stem, keys, {source.name: source}, source, said)
+
+
+def _command(text: str) -> _Arm:
+    """A command whose files are copied to `arms/` and named there."""
+    files: dict[str, Path] = {}
+    words: list[str] = []
+    for word in command_words(ArmSpec(command=text.strip())):
+        source = Path(word)
+        if words and source.is_file():
+            files |= command_files(source.parent, [source.name], [])
+            word = f"arms/{source.name}"  # noqa: PLW2901 - the same word, where it will stand
+        words.append(word)
+    first = next(iter(files.values()), None)
+    keys = {"kind": "command", "command": words, "cost": "free"}
+    return _Arm(first.stem if first else words[0], keys, files, first or text.strip(), text.strip())
 
 
 def _files(arms: Sequence[_Arm]) -> dict[str, Path]:
@@ -147,10 +192,7 @@ def _files(arms: Sequence[_Arm]) -> dict[str, Path]:
     """
     files: dict[str, Path] = {}
     for arm in arms:
-        own = {arm.source.name: arm.source}
-        if arm.symbol:
-            own, _ = code_closure(arm.source.parent, f"{arm.source.name}:{arm.symbol}", [])
-        for relative, file in own.items():
+        for relative, file in arm.files.items():
             if files.setdefault(relative, file).resolve() != file.resolve():
                 raise ArmError(f"two different files are called {relative}", fix="rename one of them")
     return files
@@ -203,16 +245,14 @@ def _toml(wanted: Wanted, folder: Path, arms: list[_Arm], columns: tuple[str, li
             "question": wanted.question or DEFAULT_QUESTION.format(**words),
             "hypothesis": wanted.hypothesis or DEFAULT_HYPOTHESIS.format(**words),
         },
-        "arms": {baseline.name: {"baseline": True, **_arm_keys(wanted, baseline)}},
+        "arms": {baseline.name: {"baseline": True, **baseline.keys}},
     }
-    tables["arms"][baseline.name]["ref"] = wanted.ref or os.path.relpath(baseline.source, folder)
+    ref = baseline.ref if isinstance(baseline.ref, str) else os.path.relpath(baseline.ref, folder)
+    tables["arms"][baseline.name]["ref"] = wanted.ref or ref
     for arm in candidates:
-        own = {"target": arm.target} if arm.symbol else {"prompt": arm.file}
-        tables["arms"][arm.name] = {
-            "from": baseline.name,
-            **own,
-            "change": f"{arm.source.name} {arm.symbol}".strip(),
-        }
+        own = {key: value for key, value in arm.keys.items() if value != baseline.keys.get(key)}
+        keys = {"from": baseline.name, **own} if arm.kind == baseline.kind else arm.keys
+        tables["arms"][arm.name] = {**keys, "change": arm.said}
     source = SourceSpec(uri=os.path.relpath(wanted.data, folder), id=columns[0])
     tables["source"] = {"uri": source.uri, "id": source.id, "inputs": columns[1], "expected": wanted.expected}
     if wanted.slices:
@@ -233,12 +273,6 @@ def _toml(wanted: Wanted, folder: Path, arms: list[_Arm], columns: tuple[str, li
     for name, values in tables.items():
         document.add(name, tomlkit.item(values))
     return str(tomlkit.dumps(document))
-
-
-def _arm_keys(wanted: Wanted, arm: _Arm) -> dict[str, Any]:
-    if arm.symbol:
-        return {"kind": "python", "target": arm.target, "cost": "free"}
-    return {"kind": "prompt", "prompt": arm.file, "model": wanted.model}
 
 
 def _effect(text: str) -> float | str:

@@ -6,10 +6,12 @@ something is idempotent: a finished step is shown again, spends nothing and refu
 
 from __future__ import annotations
 
+from concurrent.futures import Executor
 from pathlib import Path
 
 from itera_nb.exceptions import IteraError, Refusal
 from itera_nb.experiment import Experiment
+from itera_nb.models.checks import require_models
 from itera_nb.models.credentials import load_dotenv
 from itera_nb.protocol import PHASES, SAFEGUARDS, check, next_phase
 from itera_nb.report import phases, tables
@@ -114,14 +116,22 @@ class Session:
         self._unchanged()
         return pilot_view(self.experiment.spec, run_pilot(self.experiment))
 
-    def run(self, part: str = "dev", *, trials: int | None = None) -> View:
-        """Score every registered arm on train or dev; finished units are not repeated."""
+    def run(
+        self, part: str = "dev", *, trials: int | None = None, scheduler: str | Executor | None = None
+    ) -> View:
+        """Score every registered arm on train or dev; finished units are not repeated.
+
+        Args:
+            part: "train" or "dev".
+            trials: Trials on train; dev has the registered ones.
+            scheduler: Where python arms run instead of this computer: the address of a Dask scheduler
+                (`tcp://host:8786`), or a `concurrent.futures` executor.
+        """
         from itera_nb.scoring.registered import score_registered
 
         self._unchanged()
-        return phases.scores(
-            self.experiment.spec, part, score_registered(self.experiment, part, trials=trials)
-        )
+        scored = score_registered(self.experiment, part, trials=trials, cluster=scheduler)
+        return phases.scores(self.experiment.spec, part, scored)
 
     def noise(self) -> View:
         """The noise floor: what changes when nothing is changed."""
@@ -187,9 +197,12 @@ class Session:
 
     def verdict(self) -> View:
         """Open the sealed test set, once, and decide; afterwards show the record."""
-        if not self.experiment.state.decided:
+        state = self.experiment.state
+        if not state.decided:
             from itera_nb.scoring.progress import relay
 
+            if check("test_opened", state) is None:
+                require_models(self.experiment.spec)  # a missing key is better known before the one opening
             self.experiment.isolated("itera_nb.verdict", progress=relay)
         return self._section("verdict")
 
@@ -255,10 +268,11 @@ class _Frame:
         """Lock question, arms and rule before any row is drawn."""
         from itera_nb.arms.frame import lock_frame
         from itera_nb.metrics.scorers import built_in, is_own
+        from itera_nb.spec import JUDGED
 
         metric = self._experiment.spec.metric
         for name in (metric.scorer, *metric.secondary):
-            if not is_own(name):
+            if not is_own(name) and name not in JUDGED:
                 built_in(name, metric)
         return phases.frame_locked(lock_frame(self._experiment))
 

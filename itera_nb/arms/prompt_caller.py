@@ -131,6 +131,8 @@ class PromptCaller:
             "cost_usd": 0.0 if self._free else price(reply.usage, models=self._arm.models),
             "latency_ms": reply.latency_ms,
         }
+        if self._arm.spec.parse is not None and not self._quiet:
+            facts["trace"] = reply.text  # what was parsed: a person wants to see both
         if reply.stop_reason == "refusal":
             return Answer("refusal", error_type="refusal", **facts)
         if reply.stop_reason in _INVALID_STOPS:

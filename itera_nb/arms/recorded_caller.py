@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from types import TracebackType
@@ -105,7 +106,10 @@ def _answer(line: Row, spec: ArmSpec) -> Answer:
     latency = _known(line, spec.latency_ms)
     if spec.score is not None:
         return Answer("ok", _score(line[spec.score]), cost_usd=cost, latency_ms=latency)
-    output = line[str(spec.output)]
+    try:
+        output = json.loads(json.dumps(line[str(spec.output)], allow_nan=False, default=str))
+    except ValueError:
+        return Answer("invalid", error_type="NaN", cost_usd=cost, latency_ms=latency)
     if output is None or output == "":
         return Answer("invalid", error_type="None", cost_usd=cost, latency_ms=latency)
     return Answer("ok", output, cost_usd=cost, latency_ms=latency)

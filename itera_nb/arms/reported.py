@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from itera_nb._typing import JSON
+from itera_nb._typing import JSON, Row
 from itera_nb.models.parsing import ParseError, Parser
 from itera_nb.models.pricing import price
 
@@ -20,6 +21,15 @@ MAX_BYTES = 16 * 2**20
 _OUTPUT = ("output", "value")
 _FIELDS = {*_OUTPUT, "usage", "cost_usd", "trace", "error", "first_token_ms"}
 _SHOWN = 200
+
+
+def body_of(params: Mapping[str, Any], row: Row) -> bytes:
+    """The JSON object that an arm is sent: its parameters and the row's columns, dates and the like as text."""
+    values = {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in {**params, **row}.items()
+    }
+    return json.dumps(values, ensure_ascii=False, default=str).encode(errors="replace")
 
 
 class ReportReader:

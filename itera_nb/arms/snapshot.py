@@ -42,6 +42,7 @@ def take(files: Mapping[str, Path], into: Path) -> dict[str, str]:
         target = into / relative
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(data)
+        shutil.copymode(source, target)  # a command's program stays one
         hashes[relative] = hashlib.sha256(data).hexdigest()
     return hashes
 

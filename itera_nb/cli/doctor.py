@@ -15,7 +15,8 @@ import click
 
 from itera_nb.experiment import Experiment
 from itera_nb.models.checks import ModelCheck, check_models
-from itera_nb.models.credentials import DOTENV, looks_like_a_key
+from itera_nb.models.credentials import DOTENV
+from itera_nb.spec import looks_like_a_key
 
 Level: TypeAlias = Literal["ok", "note", "missing", "refused"]
 EXIT = {"ok": 0, "note": 0, "missing": 2, "refused": 3}

@@ -19,7 +19,9 @@ from itera_nb.exceptions import IteraError
 @click.option("--input", "inputs", multiple=True, help="A column that the arms see (default: the rest).")
 @click.option("--slices", multiple=True, help="A column whose values must not lose, for example tenant.")
 @click.option("--cluster", help="A column whose rows belong together, for example customer_id.")
-@click.option("--baseline", help="Today's behaviour: prompt.md, or path/file.py:function.")
+@click.option(
+    "--baseline", help="Today's behaviour: prompt.md, path/file.py:function, https://… or 'exec: COMMAND'."
+)
 @click.option("--arm", "arms", multiple=True, help="A candidate of the same form (up to three).")
 @click.option("--model", help="For prompts: anthropic/MODEL.")
 @click.option("--min-effect", default="5pp", show_default=True, help="The smallest gain worth acting on.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,15 +38,26 @@ def plan(folder: Path) -> None:
 @click.option("--yes", is_flag=True, help="Answer the pilot's one question with yes.")
 @click.option("--show-pilot", is_flag=True, help="Show the pilot's requests and outputs in full.")
 @click.option(
+    "--scheduler",
+    metavar="ADDRESS",
+    help="Run python arms on a Dask cluster (tcp://host:8786); sealed rows never go there.",
+)
+@click.option(
     "--accept", "accepts", multiple=True, metavar='SGnn="why"', help="Answer a safeguard's question."
 )
-def run(folder: Path, *, yes: bool, show_pilot: bool, accepts: tuple[str, ...]) -> None:
+def run(
+    folder: Path, *, yes: bool, show_pilot: bool, scheduler: str | None, accepts: tuple[str, ...]
+) -> None:
     """Phases 0-4 headless: progress, resumable; shows frame and pilot, and asks once."""
     import itera_nb
     from itera_nb.cli import lines
     from itera_nb.diagnosis.loop import may_iterate
     from itera_nb.notebooks.runner import execute
+    from itera_nb.scoring.cluster import SCHEDULER
 
+    if scheduler:
+        os.environ[SCHEDULER] = scheduler  # the notebooks' kernels inherit it
+        click.get_current_context().call_on_close(lambda: os.environ.pop(SCHEDULER, None))
     exp = itera_nb.open(folder)
     experiment = exp.experiment
     for given in accepts:

@@ -194,7 +194,7 @@ def injected(output: JSON, number: int) -> str:
 def _question(judge: Judge, case: Case, outputs: Sequence[JSON], *, swapped: bool) -> Question:
     system = judge.system
     parts = [(neutral(name), shown(value)) for name, value in case.inputs.items()]
-    reference = None if case.expected is None else shown(case.expected)
+    reference = None if _absent(case.expected) else shown(case.expected)
     answers = [shown(output) for output in outputs]
     content = json.dumps([system, parts, reference, answers]).encode()
     id_ = hashlib.sha256(content).hexdigest()
@@ -248,6 +248,10 @@ def _winner(value: Any, labels: tuple[str, ...]) -> float:
     if said not in labels:
         raise ValueError("the reply names no winner")
     return 1.0 if said == labels[0] else -1.0
+
+
+def _absent(value: Any) -> bool:
+    return value is None or value != value  # noqa: PLR0124 - NaN stands for an empty cell
 
 
 def _list(value: Any) -> list[Any]:

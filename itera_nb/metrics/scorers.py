@@ -1,4 +1,4 @@
-"""Built-in scorers: pure functions of (output, expected) to a fraction from 0 to 1."""
+"""Built-in scorers: pure functions of (output, expected) to a fraction from 0 to 1, or to a count."""
 
 from __future__ import annotations
 
@@ -157,6 +157,11 @@ def reciprocal_rank(output: JSON, expected: Any) -> float:
     """
     grades = _grades(expected)
     return next((1 / rank for rank, i in enumerate(_ranking(output), start=1) if i in grades), 0.0)
+
+
+def words(output: JSON, expected: Any) -> float:  # noqa: ARG001 - the form of every scorer
+    """Words of the output, a count; the label does not matter."""
+    return float(len(text_of(output).split()))
 
 
 def _dcg(grades: Sequence[float]) -> float:

@@ -23,7 +23,6 @@ _ASSIGNMENT = re.compile(
     r"""^[ \t]*(?:export[ \t]+)?([A-Za-z_]\w*)[ \t]*=[ \t]*(?:([^\s'"#]+)|("[^"\n]*"|'[^'\n]*'))""",
     re.MULTILINE,
 )
-_KEY = re.compile(r"\b(?:sk-|sk_live_|gsk_|xai-|AIza|AKIA|ghp_|hf_)[A-Za-z0-9_-]{16,}")
 _from_file: dict[str, str] = {}
 
 
@@ -94,11 +93,6 @@ def load_dotenv(folder: Path, variables: Iterable[str] = ()) -> None:
         set_elsewhere = name in os.environ and os.environ[name] != _from_file.get(name)
         if value and not set_elsewhere and (name in taken or name.endswith(_CREDENTIALS)):
             os.environ[name] = _from_file[name] = value
-
-
-def looks_like_a_key(text: str) -> bool:
-    """Whether a line holds what a vendor's key looks like; such a line is never shown."""
-    return _KEY.search(text) is not None
 
 
 def _has_own_credentials(spec: ModelSpec | None) -> bool:

@@ -42,11 +42,14 @@ def arm_bar(data: Mapping[str, Any]) -> Figure:
     """Mean score of each arm on the sealed rows, with the spread of its trials and the line it had to reach.
 
     Where dev scores are in the file they stand below, paler: they were open to tuning and are no evidence.
+    Of a preference each arm's wins, ties and losses against the baseline are shown instead.
 
     Raises:
         DataError: A published key is missing or wrong.
     """
     results = read(data)
+    if results.preference:
+        return _preference_bar(results)
     arms = sorted(results.arms, key=lambda arm: (not arm.baseline, arm.control))
     with _style():
         figure = _figure(0.85 + (0.46 if results.dev else 0.42) * len(arms), _bar_title(results))
@@ -68,6 +71,39 @@ def arm_bar(data: Mapping[str, Any]) -> Figure:
         metric = shorten(results.metric, 30)
         axes.set_xlabel(_literal(f"{metric} on {count(results.n)} sealed rows, mean ± sd of trials"))
         axes.xaxis.set_major_formatter(_score_ticks(results))
+        axes.grid(visible=False, axis="y")
+    return figure
+
+
+def _preference_bar(results: Results) -> Figure:
+    """Wins, ties and losses of each arm as one bar of the whole; losses are hatched to be told in grey."""
+    arms = [arm for arm in results.arms if arm.id in results.preference and not arm.baseline]
+    with _style():
+        figure = _figure(0.95 + 0.42 * len(arms), _bar_title(results))
+        axes = figure.add_subplot()
+        for y, arm in enumerate(arms):
+            shares, left = results.preference[arm.id], 0.0
+            parts = (
+                ("won", shares.won, _colour(results, arm), None),
+                ("tied", shares.tied, FAINT, None),
+                ("lost", shares.lost, "white", "///"),
+            )
+            for word, share, colour, hatch in parts:
+                axes.barh(
+                    y, share, left=left, height=0.42, color=colour, hatch=hatch, edgecolor=INK, linewidth=0.6
+                )
+                if share > 0.12:
+                    box = {"facecolor": "white", "edgecolor": "none", "pad": 1.2}
+                    text = f"{word} {100 * share:.0f} %"
+                    axes.text(left + share / 2, y, text, ha="center", va="center", fontsize=7.5, bbox=box)
+                left += share
+            _beside(axes, y, f"net {points(arm.score)}", color=INK, bold=True)
+        axes.set_yticks(range(len(arms)), [_arm_label(arm) for arm in arms])
+        axes.set_ylim(len(arms) - 0.4, -0.6)
+        axes.set_xlim(0, 1)
+        axes.xaxis.set_major_formatter(lambda x, _: f"{100 * x:.0f} %")
+        today = _literal(shorten(results.baseline.name, 28))
+        axes.set_xlabel(f"comparisons with {today} on {count(results.n)} sealed rows; {results.asked} net")
         axes.grid(visible=False, axis="y")
     return figure
 
@@ -275,6 +311,9 @@ def _bar_title(results: Results) -> str:
     if best is None:
         return f"{shorten(results.baseline.name, 32)} scores {results.score(results.baseline.score)}"
     name, score = shorten(best.name, 32), results.score(best.score)
+    if shares := results.preference.get(best.id):
+        won, lost = f"{100 * shares.won:.0f} %", f"{100 * shares.lost:.0f} %"
+        return f"{name} wins {won} and loses {lost}: net {score}, {results.asked}"
     if best.score >= results.needed - 1e-12:
         return f"{name} scores {score} where {needed} was needed"
     if len(results.candidates) > 1:
@@ -341,6 +380,8 @@ def _beside(axes: Axes, y: float, text: str, *, color: str, bold: bool) -> None:
 
 
 def _score_ticks(results: Results) -> Callable[[float, float], str]:
+    if results.preference:
+        return lambda x, _: signed(100 * x, 0)
     return lambda x, _: f"{x:.3g}" if results.graded else f"{100 * x:.3g} %"
 
 

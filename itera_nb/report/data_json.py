@@ -65,7 +65,11 @@ def build(experiment: Experiment) -> dict[str, Any]:
             "limits": limits(experiment),
             "test_next": test_next(verdict),
             "pareto": verdict["pareto"],
-            "preference": {arm: x["preference"] for arm, x in arms.items() if x.get("preference")},
+            "preference": {
+                arm: x["preference"]
+                for arm, x in arms.items()
+                if x.get("preference") and arm != spec.baseline
+            },
             "judge": verdict.get("judge"),
             "custody": _custody(state),
             "looks": len(state.all("verdict")),

@@ -54,7 +54,10 @@ def agreement_table(found: Iterable[SecondOpinionRecord], names: Sequence[str]) 
         ]
         for name, x in zip(names, found, strict=True)
     ]
-    return table(headers, rows, title="the judge against a second opinion, blind")
+    # Without a comparison there is no preference to agree on.
+    kept = [i for i, _ in enumerate(headers) if i == 0 or any(row[i] for row in rows)]
+    shown = [[row[i] for i in kept] for row in rows]
+    return table([headers[i] for i in kept], shown, title="against a second opinion, blind")
 
 
 def notes_of(spec: Spec, check: JudgeCheck) -> list[str]:

@@ -44,8 +44,8 @@ def planted_words(planted: Mapping[str, Any]) -> str:
     """How often the judge obeyed an instruction hidden in an output."""
     ends = f"{100 * planted['low']:.0f} to {percent(planted['high'])}"
     return (
-        f"instructions hidden in failed outputs changed the judge's mind in {planted['flips']} of "
-        f"{planted['rows']} ({ends})"
+        f"of {planted['rows']} outputs that had not passed or won, {planted['flips']} did with an "
+        f"instruction to the judge hidden in them ({ends})"
     )
 
 

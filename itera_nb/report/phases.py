@@ -204,11 +204,13 @@ def baseline(spec: Spec, measured: Baseline, n: int) -> View:
     floor = f", re-run noise {size(body['noise_floor'])} points" if body["noise_floor"] is not None else ""
     value = f"baseline on train: {percent(body['value'])} of {body['n']:,} rows{floor}"
     if spec.metric.pairwise:
-        value = (
-            f"the baseline stands at 0; against itself on {body['n']:,} train rows{floor or ', one trial'}"
-        )
+        value = f"the baseline stands at 0; compared with itself on {body['n']:,} train rows{floor}"
     notes = [f"{value} (record {measured.record.seq})", *judge_notes(body)]
-    return table([*inputs, "expected", "output", "score", "failure modes"], rows, notes=notes)
+    headers = [*inputs, "expected", "output", "score", "failure modes"]
+    if "reason" in first:
+        headers.append("the judge's reason")
+        rows = [[*row, reason] for row, reason in zip(rows, first["reason"], strict=True)]
+    return table(headers, rows, notes=notes)
 
 
 def failure_modes(measured: Baseline) -> View:

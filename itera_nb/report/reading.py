@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from itera_nb.exceptions import DataError
-from itera_nb.report.wording import clean, level, percent, threshold
+from itera_nb.report.wording import clean, level, percent, points, threshold
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +133,15 @@ class Slice:
 
 
 @dataclass(frozen=True, slots=True)
+class Shares:
+    """Shares of an arm's comparisons with the baseline (fractions); what is left of 1 has no answer."""
+
+    won: float
+    tied: float
+    lost: float
+
+
+@dataclass(frozen=True, slots=True)
 class Results:
     """What the published schema holds, checked. Effects and scores are fractions."""
 
@@ -147,6 +156,7 @@ class Results:
     dev: dict[str, tuple[float, ...]]
     head: str
     banner: str
+    preference: dict[str, Shares]
 
     @property
     def baseline(self) -> Arm:
@@ -192,7 +202,9 @@ class Results:
         return self.metric.lower().startswith(("ndcg", "mrr", "map"))
 
     def score(self, value: float) -> str:
-        """A score as its readers write it: "72.3 %", or "0.537" for a graded measure."""
+        """A score as its readers write it: "72.3 %", "0.537" if graded, "+8.6" for a preference."""
+        if self.preference:
+            return points(value)
         return f"{value:.3f}" if self.graded else percent(value)
 
     def named(self, slice_id: str) -> str:
@@ -231,6 +243,7 @@ def read(data: Mapping[str, Any]) -> Results:
         dev=_dev(itera),
         head=itera.node("record").text("head", "") if itera.has("record") else "",
         banner=itera.text("arm", ""),
+        preference=_preference(itera),
     )
 
 
@@ -342,6 +355,13 @@ def _cost_bounds(itera: Node) -> dict[str, tuple[float, float]]:
         if low is not None and high is not None:
             found[record.text("arm")] = (low, high)
     return found
+
+
+def _preference(itera: Node) -> dict[str, Shares]:
+    """Wins, ties and losses of each candidate; empty where scores are no preferences."""
+    table = itera.node("preference") if itera.has("preference") else Node({}, "")
+    found = {clean(arm): table.node(arm) for arm in table.keys}
+    return {arm: Shares(x.number("won"), x.number("tied"), x.number("lost")) for arm, x in found.items()}
 
 
 def _dev(itera: Node) -> dict[str, tuple[float, ...]]:

@@ -203,7 +203,7 @@ def tell(data: Mapping[str, Any]) -> Story:
         severity_say=_severity_say(severity) if severity else "",
         cost_say=_cost_say(results, lead, itera),
         limits=_limits(results, experiment, itera, lead),
-        dev_say=_dev_say(itera.node("dev"), lead),
+        dev_say=_dev_say(results, itera.node("dev"), lead),
         iterations=tuple(_iteration(node) for node in itera.nodes("iterations")),
         test_next=itera.text("test_next"),
         audit=_audit(itera.nodes("audit")),
@@ -258,7 +258,7 @@ def _figures(results: Results, experiment: Node, itera: Node, lead: Node) -> tup
     times = f" \u00d7 {trials} trials" if trials > 1 else ""
     return (
         KeyFigure(
-            "effect",
+            "net win rate" if results.preference else "effect",
             f"{points(lead.number('estimate'))} points",
             f"{_interval(lead)}, {results.asked}",
         ),
@@ -333,8 +333,12 @@ def _arm_line(root: Node, results: Results, node: Node, records: list[Node]) -> 
 
 
 def _scores(results: Results, arm: Arm, node: Node) -> str:
-    """The primary score, and the secondary ones beside it."""
+    """The primary score, and the secondary ones beside it; of a preference wins, ties and losses."""
     shown = [results.score(arm.score)]
+    if arm.baseline and results.preference:
+        shown = ["compared with"]
+    elif shares := results.preference.get(arm.id):
+        shown = [f"{percent(shares.won)} won, {percent(shares.tied)} tied, {percent(shares.lost)} lost"]
     if node.has("secondary"):
         found = node.node("secondary")
         shown += [f"{clean(name)} {found.number(name):.3f}" for name in found.keys]
@@ -520,11 +524,12 @@ def _limits(results: Results, experiment: Node, itera: Node, lead: Node) -> tupl
     return tuple(dict.fromkeys(line.replace("..", ".") if line.endswith("..") else line for line in lines))
 
 
-def _dev_say(dev: Node, lead: Node) -> str:
+def _dev_say(results: Results, dev: Node, lead: Node) -> str:
     floor = dev.optional("noise_floor")
     noise = f"noise floor {size(floor)} points" if floor else "the baseline's re-runs are identical"
     read_rows = f"rows read by a person: {count(dev.number('revealed'))}"
-    rows = f"Dev scores (pale bars, {count(dev.number('n'))} rows)"
+    drawn = "" if results.preference else "pale bars, "
+    rows = f"Dev scores ({drawn}{count(dev.number('n'))} rows)"
     line = f"{rows} were open to tuning and are no evidence; {noise}; {read_rows}."
     if not lead.has("overfit"):
         return line

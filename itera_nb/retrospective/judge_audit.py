@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import secrets
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -122,6 +123,7 @@ def audit_judge(question: Question) -> JudgeReport:
         pairwise=pairwise,
         rows=len(judged),
         missing=len(judged) - known.size,
+        reasons=dict(Counter(j.missing for j in judged if j.missing).most_common(3)),
         mean=float(known.mean()) if known.size else None,
         opinions=opinions,
         sheet=sheet,

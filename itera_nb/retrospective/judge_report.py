@@ -8,7 +8,7 @@ from typing import Any
 
 from itera_nb.models.family import family
 from itera_nb.report.judge_check import READINGS, agreement_table
-from itera_nb.report.tables import message, table
+from itera_nb.report.tables import message
 from itera_nb.report.view import View
 from itera_nb.report.wording import NBSP, count, percent, usd
 from itera_nb.scoring.judge_check import HUMAN
@@ -55,6 +55,7 @@ class JudgeReport:
         judge: The model as `vendor/name`.
         pairwise: Whether it compared two outputs of a row.
         rows: Rows that it was asked about; `missing` of them have no usable answer.
+        reasons: The commonest reasons for that, and how often.
         mean: Its mean score (fraction), or net preference (-1 to 1); None without a single one.
         opinions: Name of a second opinion -> agreement; `by` is the model or "human".
         sheet: The worksheet that waits for ratings, and how many are open; None where there is none.
@@ -70,6 +71,7 @@ class JudgeReport:
     pairwise: bool
     rows: int
     missing: int
+    reasons: dict[str, int]
     mean: float | None
     opinions: dict[str, SecondOpinionRecord]
     sheet: tuple[str, int] | None
@@ -92,11 +94,12 @@ class JudgeReport:
     @property
     def view(self) -> View:
         """The report as text and HTML."""
-        head = table(["", ""], self._facts(), title=f"the judge {self.judge}")
-        parts = [head]
+        head = message(f"{self.level}: {CAN_CONCLUDE[self.level]}", title=f"the judge {self.judge}")
+        facts = message(*(f"{name:<28} {value}" for name, value in self._facts()))
+        parts = [head, facts]
         if self.opinions:
             parts.append(agreement_table(self.opinions.values(), list(self.opinions)))
-        parts.append(message(*self._notes(), f"{self.level}: {CAN_CONCLUDE[self.level]}"))
+        parts.append(message(*self._notes()))
         return View("".join(p.html for p in parts), "\n".join(p.text for p in parts))
 
     def _facts(self) -> list[list[str]]:
@@ -104,8 +107,9 @@ class JudgeReport:
         mean = (
             "unknown" if self.mean is None else f"{self.mean:+.2f}" if self.pairwise else f"{self.mean:.2f}"
         )
+        why = f" ({'; '.join(f'{n} {reason}' for reason, n in self.reasons.items())})" if self.reasons else ""
         facts = [
-            ["rows judged", f"{count(self.rows)}, {count(self.missing)} without a usable answer"],
+            ["rows judged", f"{count(self.rows)}, {count(self.missing)} without a usable answer{why}"],
             [what, mean],
         ]
         if self.conflicts is not None:

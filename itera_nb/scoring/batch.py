@@ -22,6 +22,7 @@ from itera_nb.models.client import CallError
 from itera_nb.models.prompt import PromptError
 
 from .batch_file import BatchFile, Handover
+from .budget import BudgetReachedError
 from .engine import Work, priced
 from .progress import relay
 from .units import Unit, Units
@@ -58,17 +59,15 @@ def parted(
     one: its results can be read at the provider by whoever has the key. What was handed over before is read
     from its batch whatever `[run] batch` says now.
     """
+    path = work.log.path.with_name(FILE)
+    handed = {i for h in BatchFile(path).handovers for i in h.ids} if path.exists() else set()
+    if work.quiet or not (work.settings.batch or handed):
+        return {}, {name: indices for name, indices in pending.items() if indices}
     in_batches: dict[str, array[int]] = {}
     called: dict[str, array[int]] = {}
-    path = work.log.path.with_name(FILE)
-    handed = (
-        set() if work.quiet or not path.exists() else {i for h in BatchFile(path).handovers for i in h.ids}
-    )
     for name, indices in pending.items():
-        if not indices:
-            continue
-        spec = units[indices[0]].arm.spec
-        fits = spec.kind == "prompt" and (spec.model or "").startswith(f"{VENDOR}/") and not work.quiet
+        spec = units[indices[0]].arm.spec if indices else None
+        fits = spec is not None and spec.kind == "prompt" and (spec.model or "").startswith(f"{VENDOR}/")
         chosen = [fits and (work.settings.batch or units.key(i)[:ID_LENGTH] in handed) for i in indices]
         for parts, wanted in ((in_batches, True), (called, False)):
             if some := array("Q", (i for i, c in zip(indices, chosen, strict=True) if c is wanted)):
@@ -107,6 +106,7 @@ class _Batches:
         self._fresh: dict[str, None] = {}
         self._out: dict[str, set[str]] = {}
         self._reserved: dict[str, float] = {}
+        self._unanswered: list[str] = []
         self._tries: Counter[str] = Counter()
         self._ending: StoppedError | None = None
 
@@ -131,7 +131,8 @@ class _Batches:
                     await self._collect()
                 elif self._fresh and self._ending is None:  # others hold what the budget has left
                     await self._sleep(_STEP_S)
-                if self._ending is not None and not self._out:
+                # What is under way is found again; only what the budget pays for no more is worth waiting for.
+                if self._ending and not (self._out and isinstance(self._ending, BudgetReachedError)):
                     raise self._ending
 
     async def _resume(self) -> None:
@@ -226,11 +227,10 @@ class _Batches:
         )
         await self._sleep(min(SETTLE_S, max(0.0, SETTLE_S - age_s)))
         known = {h.batch for h in self._file.handovers}
-        ids = set(handover.ids)
         for found in await self._patiently(lambda: self._client.since(handover.at - _SKEW)):
-            if found.name in known or found.size != len(ids):
+            if found.name in known or found.size != len(handover.ids):
                 continue
-            if await self._holds(found.name, ids):
+            if await self._holds(found.name, handover.ids):
                 self._file.created(handover, found.name)
                 return
         self._file.drop(handover)
@@ -281,6 +281,10 @@ class _Batches:
         for custom_id in asked:  # deleted after 29 days, or left out
             self._again(custom_id, "expired")
         del self._out[batch.name]
+        if self._unanswered:
+            handover = next(h for h in self._file.handovers if h.batch == batch.name)
+            self._file.unanswered(handover, self._unanswered)
+            self._unanswered.clear()
 
     def _take(self, result: BatchResult) -> None:
         custom_id, unit = result.custom_id, self._unit(result.custom_id)
@@ -294,15 +298,13 @@ class _Batches:
             # A batch says nothing about how long one answer takes.
             self._finish(custom_id, priced(unit, replace(answer, latency_ms=None)))
         elif result.kind == "canceled":
-            self._release(custom_id, 0.0)
-            self._fresh[custom_id] = None
+            self._give_back(custom_id)
             self._ending = StoppedError(
                 "a batch was canceled at the provider",
                 fix="run the same command again to hand over what it did not answer",
             )
         elif result.error_type in _HOPELESS:
-            self._release(custom_id, 0.0)
-            self._fresh[custom_id] = None
+            self._give_back(custom_id)
             self._ending = StoppedError(
                 f"the model's API answers requests of a batch with {result.error_type}",
                 fix="check the key, its credit and `model`, then run the same command again",
@@ -315,17 +317,20 @@ class _Batches:
     def _again(self, custom_id: str, error_type: str, error: str = "") -> None:
         self._tries[custom_id] += 1
         if self._tries[custom_id] < MAX_TRIES:
-            self._release(custom_id, 0.0)
-            self._fresh[custom_id] = None
+            self._give_back(custom_id)
         elif error_type == "expired":  # not the row's fault
-            self._release(custom_id, 0.0)
-            self._fresh[custom_id] = None
+            self._give_back(custom_id)
             self._ending = StoppedError(
                 f"{MAX_TRIES} batches one after the other expired unanswered",
                 fix="run the same command again later, or say [run] batch = false",
             )
         else:
             self._finish(custom_id, _failed(error_type, error))
+
+    def _give_back(self, custom_id: str) -> None:
+        self._release(custom_id, 0.0)
+        self._fresh[custom_id] = None
+        self._unanswered.append(custom_id)
 
     def _finish(self, custom_id: str, answer: Answer) -> None:
         unit = self._unit(custom_id)

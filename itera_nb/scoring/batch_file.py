@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -21,14 +21,14 @@ class Handover:
 
     Args:
         name: Its own name in the file.
-        ids: The requests' ids.
+        ids: The requests' ids, without those that came back unanswered.
         at: When it was about to be handed over.
         batch: The provider's id, as soon as it is known.
         dropped: Whether it is known that the provider never got it.
     """
 
     name: str
-    ids: tuple[str, ...]
+    ids: set[str]
     at: datetime
     batch: str | None = None
     dropped: bool = False
@@ -39,7 +39,6 @@ class Handover:
         return self.batch is None and not self.dropped
 
 
-@dataclass(slots=True)
 class BatchFile:
     """The record of handovers, one line an event, each on disk before the next step is taken.
 
@@ -55,20 +54,16 @@ class BatchFile:
         RecordError: A line is damaged; one that a crash cut off is removed instead.
     """
 
-    path: Path
-    handovers: list[Handover] = field(init=False)
-
-    def __post_init__(self) -> None:
+    def __init__(self, path: Path) -> None:
+        self._path = path
         self._fd = -1
         self.handovers = self._read()
 
-    _fd: int = field(init=False)
-
     def intend(self, ids: Sequence[str]) -> Handover:
         """Note that these requests are about to be handed over."""
-        handover = Handover(uuid4().hex, tuple(ids), datetime.now(UTC))
+        handover = Handover(uuid4().hex, set(ids), datetime.now(UTC))
         self._append(
-            {"event": "intent", "name": handover.name, "at": handover.at.isoformat(), "ids": handover.ids}
+            {"event": "intent", "name": handover.name, "at": handover.at.isoformat(), "ids": list(ids)}
         )
         self.handovers.append(handover)
         return handover
@@ -83,6 +78,11 @@ class BatchFile:
         self._append({"event": "dropped", "name": handover.name})
         handover.dropped = True
 
+    def unanswered(self, handover: Handover, ids: Sequence[str]) -> None:
+        """Note that these requests ended unanswered and free of charge: they may be handed over again."""
+        self._append({"event": "unanswered", "name": handover.name, "ids": list(ids)})
+        handover.ids.difference_update(ids)
+
     def __enter__(self) -> Self:
         return self
 
@@ -96,21 +96,21 @@ class BatchFile:
     def _append(self, event: dict[str, Any]) -> None:
         try:
             if self._fd < 0:
-                self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-                _sync_folder(self.path.parent)
+                self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+                _sync_folder(self._path.parent)
             data = json.dumps(event, separators=(",", ":")).encode() + b"\n"
             while data:
                 data = data[os.write(self._fd, data) :]
             os.fsync(self._fd)
         except OSError as error:
             raise StoppedError(
-                f"{self.path.name} cannot be written: {error.strerror}",
+                f"{self._path.name} cannot be written: {error.strerror}",
                 fix="make room or repair the disk, then run the same command again",
             ) from None
 
     def _read(self) -> list[Handover]:
         try:
-            content = self.path.read_bytes()
+            content = self._path.read_bytes()
         except FileNotFoundError:
             return []
         whole = content.rpartition(b"\n")[0] + b"\n" if b"\n" in content else b""
@@ -120,11 +120,11 @@ class BatchFile:
                 _apply(json.loads(line), handovers)
             except (ValueError, KeyError, TypeError):
                 raise RecordError(
-                    f"{self.path.name}: line {number} is damaged",
+                    f"{self._path.name}: line {number} is damaged",
                     fix="restore the file from a copy; a run that was cut off damages only its last line",
                 ) from None
         if len(whole) < len(content):
-            os.truncate(self.path, len(whole))
+            os.truncate(self._path, len(whole))
         return list(handovers.values())
 
 
@@ -132,11 +132,13 @@ def _apply(event: dict[str, Any], handovers: dict[str, Handover]) -> None:
     name = event["name"]
     match event["event"]:
         case "intent":
-            handovers[name] = Handover(name, tuple(event["ids"]), datetime.fromisoformat(event["at"]))
+            handovers[name] = Handover(name, set(event["ids"]), datetime.fromisoformat(event["at"]))
         case "created":
             handovers[name].batch = str(event["batch"])
         case "dropped":
             handovers[name].dropped = True
+        case "unanswered":
+            handovers[name].ids.difference_update(event["ids"])
         case other:
             raise ValueError(other)
 

@@ -28,6 +28,7 @@ from typing import Any, Literal, NoReturn, TypeAlias
 from itera_nb._typing import JSON
 from itera_nb.arms.caller import Answer
 from itera_nb.arms.output import Output
+from itera_nb.arms.track import Tracked, is_tracking, tracking
 
 Mode: TypeAlias = Literal["rows", "async", "chunks"]
 Item: TypeAlias = tuple[Any, ...]
@@ -255,11 +256,12 @@ def _fit(fit: Callable[..., Any], setup: Setup) -> None:
 
 def _call(loaded: _Loaded, item: Item) -> Answer:
     begun = time.perf_counter()
-    try:
-        value = loaded.answer(*item)
-    except BaseException as error:  # noqa: BLE001 - SystemExit and the like are the arm's failure too
-        return _failed(_failure(error, loaded.setup), begun)
-    return _answer(loaded.setup, value, _since(begun))
+    with tracking() as tracked:
+        try:
+            value = loaded.answer(*item)
+        except BaseException as error:  # noqa: BLE001 - SystemExit and the like are the arm's failure too
+            return _used(_failed(_failure(error, loaded.setup), begun), tracked)
+        return _used(_answer(loaded.setup, value, _since(begun)), tracked)
 
 
 async def _gather(loaded: _Loaded, items: Sequence[Item]) -> list[Answer]:
@@ -267,16 +269,20 @@ async def _gather(loaded: _Loaded, items: Sequence[Item]) -> list[Answer]:
 
     async def one(item: Item) -> Answer:
         async with slots:
-            begun = time.perf_counter()
-            limit = loaded.setup.timeout_s
-            try:
-                async with asyncio.timeout(limit) as deadline:
-                    value = await loaded.answer(*item)
-            except BaseException as error:  # noqa: BLE001 - as in _call
-                if isinstance(error, TimeoutError) and deadline.expired():
-                    return late(limit)
-                return _failed(_failure(error, loaded.setup), begun)
-            return _answer(loaded.setup, value, _since(begun))
+            with tracking() as tracked:
+                return _used(await answer(item), tracked)
+
+    async def answer(item: Item) -> Answer:
+        begun = time.perf_counter()
+        limit = loaded.setup.timeout_s
+        try:
+            async with asyncio.timeout(limit) as deadline:
+                value = await loaded.answer(*item)
+        except BaseException as error:  # noqa: BLE001 - as in _call
+            if isinstance(error, TimeoutError) and deadline.expired():
+                return late(limit)
+            return _failed(_failure(error, loaded.setup), begun)
+        return _answer(loaded.setup, value, _since(begun))
 
     return list(await asyncio.gather(*map(one, items)))
 
@@ -284,18 +290,31 @@ async def _gather(loaded: _Loaded, items: Sequence[Item]) -> list[Answer]:
 def _predict(loaded: _Loaded, items: Sequence[Item]) -> list[Answer] | Failure:
     begun = time.perf_counter()
     try:
-        outputs = loaded.answer([row for (row,) in items])
-        if isinstance(outputs, str | bytes | Mapping):
-            return Failure(
-                "WrongLength", f"predict returned a {type(outputs).__name__}, not a list of outputs"
-            )
-        outputs = list(outputs)
+        with tracking() as tracked:
+            outputs = loaded.answer([row for (row,) in items])
+            if isinstance(outputs, str | bytes | Mapping):
+                return Failure(
+                    "WrongLength", f"predict returned a {type(outputs).__name__}, not a list of outputs"
+                )
+            outputs = list(outputs)
     except BaseException as error:  # noqa: BLE001 - as in _call
         return _failure(error, loaded.setup)
     if len(outputs) != len(items):
         return Failure("WrongLength", f"predict returned {len(outputs)} outputs for {len(items)} rows")
     share, amortised = _since(begun) / len(items), len(items) > 1
-    return [dataclasses.replace(_answer(loaded.setup, o, share), amortised=amortised) for o in outputs]
+    found = [dataclasses.replace(_answer(loaded.setup, o, share), amortised=amortised) for o in outputs]
+    return [_used(one, part) for one, part in zip(found, tracked.shares(len(found)), strict=True)]
+
+
+def _used(answer: Answer, tracked: Tracked) -> Answer:
+    """The answer with what tracked clients used for it, unless the arm says itself what it cost."""
+    if answer.usage or answer.cost_usd is not None or not is_tracking():
+        return answer
+    if not tracked.calls:
+        return dataclasses.replace(answer, cost_usd=0.0)
+    usage = [dict(call) for call in tracked.calls]
+    first = tracked.first_token_ms if answer.first_token_ms is None else answer.first_token_ms
+    return dataclasses.replace(answer, usage=usage, first_token_ms=first)
 
 
 def late(limit_s: float) -> Answer:

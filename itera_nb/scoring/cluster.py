@@ -31,7 +31,7 @@ from itera_nb.exceptions import ArmError, IteraError, StoppedError
 
 from . import keys
 from .budget import BudgetReachedError
-from .node import VERSIONS, Job, Outcome, SharedFile, answer_chunk
+from .node import VERSIONS, Job, Outcome, SharedFile, answer_chunk, forget
 
 if TYPE_CHECKING:
     from .engine import Work
@@ -142,8 +142,11 @@ def run_jobs(work: Work, units: Units, jobs: Sequence[Sequence[int]], connect: C
         StoppedError: The cluster is gone, the budget is used up, or the run is being stopped.
     """
     assert not work.quiet, "sealed rows never leave this computer"
-    with connect() as cluster:
-        _Dispatch(work, units, cluster).drain(_chunks(work, units, jobs, cluster.slots))
+    try:
+        with connect() as cluster:
+            _Dispatch(work, units, cluster).drain(_chunks(work, units, jobs, cluster.slots))
+    finally:
+        forget()  # an executor of threads runs the chunks in this process
 
 
 class _Dispatch:

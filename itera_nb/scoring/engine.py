@@ -12,6 +12,7 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 from itera_nb.arms.caller import Answer
@@ -26,6 +27,8 @@ from .workers import Worker, answers
 
 if TYPE_CHECKING:
     from itera_nb.spec import ModelSpec, RunSpec
+
+    from .cluster import Connect
 
 __all__ = ["RowGroup", "Unit", "Units", "Work", "priced", "run"]
 
@@ -48,6 +51,7 @@ def run(
     quiet: bool = False,
     progress: Callable[[Attempt], None] | None = None,
     budget_usd: float | None = None,
+    cluster: Connect | None = None,
 ) -> Sequence[Attempt]:
     """Run every unit that the log does not hold yet.
 
@@ -65,6 +69,7 @@ def run(
         progress: Called once for every unit, reused ones first, one at a time, from other threads. A
             `progress.Bar` is also told how many calls may be in flight.
         budget_usd: USD that all attempts of the log together may cost.
+        cluster: Where python arms run instead of this computer; never for rows that nobody may read.
 
     Returns:
         One attempt a unit, in the order of `Units`, reused ones included, read from the log when looked at.
@@ -83,7 +88,7 @@ def run(
         if log.cut_off:
             relay(f"{log.cut_off} calls in flight when an earlier run ended may be paid twice")
             log.cut_off = 0
-        _run_pending(work, units, pending)
+        _run_pending(work, units, pending, cluster)
     return log.select(units.iter_keys())
 
 
@@ -172,7 +177,9 @@ class Work:
                 worker.halt()
 
 
-def _run_pending(work: Work, units: Units, pending: Mapping[str, array[int]]) -> None:
+def _run_pending(
+    work: Work, units: Units, pending: Mapping[str, array[int]], cluster: Connect | None
+) -> None:
     """Drive callers on one event loop and python arms in workers, until done or stopped."""
     from .batch import parted, run_batches
 
@@ -186,6 +193,10 @@ def _run_pending(work: Work, units: Units, pending: Mapping[str, array[int]]) ->
             unit = units[index]
             jobs[name, unit.trial, unit.group].append(index)
     tasks: list[Callable[[], None]] = [_python_job(work, units, job) for job in jobs.values()]
+    if cluster is not None and jobs:
+        from .cluster import run_jobs
+
+        tasks = [partial(run_jobs, work, units, list(jobs.values()), cluster)]
     in_batches, called = parted(work, units, called)
     with ThreadPoolExecutor(max_workers=_cpus() + bool(called) + bool(in_batches)) as pool:
         futures: list[Future[None]] = []
@@ -256,7 +267,7 @@ def _run_python(work: Work, units: Sequence[Unit], groups: Sequence[RowGroup]) -
         "concurrency": spec.max_concurrency or work.settings.max_concurrency,
         "timeout_s": timeout_s,
     }
-    meter = _Meter(work)
+    meter = _Meter(work, free=spec.cost == "free")
     with Worker(arm.root, spec.target, arm.pythonpath, **options) as worker, work.watched(worker):
         items = [(unit.row,) for unit in units]
         try:
@@ -273,26 +284,34 @@ def _run_python(work: Work, units: Sequence[Unit], groups: Sequence[RowGroup]) -
 class _Meter:
     """Reserves what a task of a python arm may cost: its rows times the dearest row so far."""
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: Work, *, free: bool) -> None:
         self._work = work
+        self._free = free
         self._dearest = self._bound = self._cost = 0.0
-        self._open = False
+        self._rows = 0
 
     def begin(self, rows: int) -> None:
         self.end()
         bound = rows * self._dearest
         while not self._work.may_start(bound):
             time.sleep(_POLL_S)
-        self._bound, self._cost, self._open = bound, 0.0, True
+        self._bound, self._cost, self._rows = bound, 0.0, rows
+        self._note(rows)
 
     def add(self, cost_usd: float | None) -> None:
         self._dearest = max(self._dearest, cost_usd or 0.0)
         self._cost += cost_usd or 0.0
 
     def end(self) -> None:
-        if self._open:
+        if self._rows:
             self._work.budget.settle(self._bound, self._cost)
-            self._open = False
+            if not self._work.stop.is_set():  # else they were given up, and stay noted
+                self._note(-self._rows)
+            self._rows = 0
+
+    def _note(self, rows: int) -> None:
+        if not self._free:
+            self._work.log.in_flight(rows)
 
 
 def priced(unit: Unit, answer: Answer) -> Answer:

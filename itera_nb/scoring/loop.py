@@ -237,7 +237,9 @@ class _Loop:
         try:
             answer = priced(unit, await lane.caller.call(unit.row, unit.trial, timeout_s=lane.timeout_s))
             self._answered(lane.api)
-        except CallError as error:
+        except (CallError, StoppedError) as error:
+            log.in_flight(-paid)
+            paid = 0
             answer = self._after(error, lane, case)
         finally:
             lane.end()
@@ -253,12 +255,14 @@ class _Loop:
         if api.limiter.answered():
             self._limit_changed(api)
 
-    def _after(self, error: CallError, lane: _Lane, case: _Case) -> Answer | None:
+    def _after(self, error: CallError | StoppedError, lane: _Lane, case: _Case) -> Answer | None:
         """What a failed call leaves: an answer that says so, or nothing if it will be tried again.
 
         Raises:
-            StoppedError: The API has answered nobody for too long.
+            StoppedError: It says so, or the API has answered nobody for too long.
         """
+        if isinstance(error, StoppedError):
+            raise error
         api, now = lane.api, time.monotonic()
         if error.trouble == "rate_limit":
             if api.limiter.rate_limited():

@@ -13,6 +13,7 @@ import threading
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -80,7 +81,7 @@ class _Place:
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        folder = Path(tempfile.mkdtemp(prefix="itera-node-"))
+        folder = Path(tempfile.mkdtemp(prefix="itera-node-", dir=_scratch()))
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         self.root = folder / "snapshot"
         _unpack(job["files"], self.root)
@@ -134,6 +135,14 @@ class _Place:
             self._idle.append((worker, timer))
         timer.start()
 
+    def end_idle(self) -> None:
+        """End the workers that wait."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for worker, timer in idle:
+            timer.cancel()
+            worker.close()
+
     def _retire(self, worker: Worker) -> None:
         with self._lock:
             mine = [entry for entry in self._idle if entry[0] is worker]
@@ -144,6 +153,19 @@ class _Place:
 
 _places: dict[str, _Place] = {}
 _lock = threading.Lock()
+
+
+def forget() -> None:
+    """End what waits in this process for further chunks, and drop all jobs."""
+    with _lock:
+        places = list(_places.values())
+        _places.clear()
+    for place in places:
+        place.end_idle()
+
+
+# A process waits for its children when it ends: these would wait for chunks until they are idle for too long.
+Finalize(None, forget, exitpriority=10)
 
 
 def _place(job_id: str, job: Job | None) -> _Place | None:
@@ -159,6 +181,15 @@ def _place(job_id: str, job: Job | None) -> _Place | None:
             for oldest in list(_places)[:-MOST_JOBS]:
                 del _places[oldest]  # its files go when its last chunk is answered
         return _places.get(job_id)
+
+
+def _scratch() -> str | None:
+    """A Dask worker's own folder, which Dask removes even after a kill; else the system's."""
+    dask = sys.modules.get("distributed.worker")
+    try:
+        return str(dask.get_worker().local_directory) if dask else None
+    except ValueError:  # not inside a task of Dask's
+        return None
 
 
 def _require_versions(theirs: Mapping[str, str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -104,7 +104,7 @@ def run_pilot(experiment: Experiment) -> Pilot:
     if spec.judge is not None:
         judge = judge_of(spec, root, genesis=genesis)
         questions = _questions(experiment, judge, row, attempts)
-    if problems := [*_problems(ran.table, spec.arms), *_unseen(questions, attempts)]:
+    if problems := [*_problems(ran.table, spec.arms, _batched(attempts)), *_unseen(questions, attempts)]:
         _refuse(experiment, problems)
     forecast = _forecast(experiment, row, attempts, requests, ran.table)
     record = state.last("pilot_passed") or experiment.record(
@@ -157,7 +157,12 @@ def _refuse(experiment: Experiment, problems: Sequence[str]) -> NoReturn:
     )
 
 
-def _problems(table: pd.DataFrame, arms: Mapping[str, ArmSpec]) -> Iterator[str]:
+def _batched(attempts: Mapping[str, Attempt]) -> set[str]:
+    """Arms whose call was one of a batch, which has no latency: the baseline's, made on train before this."""
+    return {n for n, a in attempts.items() if any(u.get("service_tier") == "batch" for u in a.usage)}
+
+
+def _problems(table: pd.DataFrame, arms: Mapping[str, ArmSpec], batched: Container[str]) -> Iterator[str]:
     """Fields that are null or placeholders, arm by arm."""
     for line in table.to_dict("records"):
         name, arm = str(line["arm"]), arms[str(line["arm"])]
@@ -170,7 +175,8 @@ def _problems(table: pd.DataFrame, arms: Mapping[str, ArmSpec]) -> Iterator[str]
             yield f"{name}: the output is empty or a placeholder"
         if math.isnan(line["score"]):
             yield f"{name}: no score ({line['unscored'] or 'the scorer gave none'})"
-        if math.isnan(line["latency_ms"]) and not (arm.kind == "recorded" and arm.latency_ms is None):
+        timeless = name in batched or (arm.kind == "recorded" and arm.latency_ms is None)
+        if math.isnan(line["latency_ms"]) and not timeless:
             yield f"{name}: no latency"
         if math.isnan(line["cost_usd"]) and _must_cost(arm):
             yield f'{name}: no cost (say cost = "free", or return Output(..., cost_usd=...))'
@@ -225,7 +231,7 @@ def _row_range(
     spec, arm = experiment.spec, experiment.spec.arms[attempt.arm]
     if arm.cost == "free":
         return Range(0.0, 0.0, 0.0)
-    if attempt.arm == spec.baseline and known is not None and not spec.run.batch:
+    if attempt.arm == spec.baseline and known is not None:
         return measured_range(known)
     if requests is None:
         return None if attempt.cost_usd is None else one_call_range(attempt.cost_usd)

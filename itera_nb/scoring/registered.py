@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from concurrent.futures import Executor
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from itera_nb.arms.lock import METRIC_PARTS, toml_hash, values
@@ -85,6 +86,7 @@ def measure_baseline(experiment: Experiment) -> Baseline:
         "failed": evidence.failed[spec.baseline],
         "noise_floor": noise.se if noise else None,
         "deterministic": noise.deterministic if noise else None,
+        "judge": asdict(evidence.judge) if evidence.judge else None,
         "file": BASELINE,
         "sha256": experiment.write_frame(BASELINE, results),
     }
@@ -148,7 +150,9 @@ def planned_trials(experiment: Experiment, part: str) -> dict[str, int]:
     return planned
 
 
-def score_registered(experiment: Experiment, part: str, *, trials: int | None = None) -> Scored:
+def score_registered(
+    experiment: Experiment, part: str, *, trials: int | None = None, cluster: str | Executor | None = None
+) -> Scored:
     """Score every registered arm on train or dev; a finished score is read back.
 
     Raises:
@@ -163,7 +167,7 @@ def score_registered(experiment: Experiment, part: str, *, trials: int | None = 
     planned: int | dict[str, int] = planned_trials(experiment, part)
     if part == "train" and trials is not None and spec.run.trials != "auto":
         planned = trials
-    ran = run_part(experiment, part, spec.arms, trials=planned)
+    ran = run_part(experiment, part, spec.arms, trials=planned, cluster=cluster)
     planted = plant_injections(experiment, ran) if part == "dev" else None
     evidence = evidence_of(experiment, ran.table, part, registered_modes(experiment))
     return record_scores(experiment, ran.table, part, evidence, baseline=spec.baseline, planted=planted)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,9 +19,10 @@ from itera_nb.arms.snapshot import code_files, files_of, take_once
 from itera_nb.exceptions import RecordError, Refusal
 from itera_nb.experiment import Experiment
 from itera_nb.ledger import Record, digest
-from itera_nb.scoring import keys
 from itera_nb.models.pricing import prices_version
+from itera_nb.scoring import keys
 from itera_nb.scoring.attempts import Attempt, AttemptLog
+from itera_nb.scoring.cluster import SCHEDULER, connection
 from itera_nb.scoring.engine import RowGroup, run
 from itera_nb.scoring.evidence import Evidence, Floats, collect
 from itera_nb.scoring.judging import Bench, Panel, judge_of
@@ -201,7 +204,7 @@ def row_groups(experiment: Experiment, part: str) -> list[RowGroup]:
 
 @dataclass(frozen=True)
 class Ran:
-    """What a run over some rows left: one attempt and one scored line per row, arm and trial, in one order."""
+    """What a run over some rows left: an attempt and a scored line per row, arm and trial, in one order."""
 
     attempts: Sequence[Attempt]
     table: pd.DataFrame
@@ -214,6 +217,7 @@ def run_part(
     *,
     trials: int | Mapping[str, int],
     limit: Sequence[str] | None = None,
+    cluster: str | Executor | None = None,
 ) -> Ran:
     """Run and score `arms` on train or dev rows; finished units are taken from the attempt log.
 
@@ -225,7 +229,9 @@ def run_part(
         part: "train" or "dev".
         arms: Name -> resolved arm.
         trials: Planned trials, for all arms or each.
-        limit: Only these row ids (the pilot's).
+        limit: Only these row ids (the pilot's), on this computer.
+        cluster: Where python arms run: a Dask scheduler's address, or any executor; without one, the address
+            in the environment's ITERA_SCHEDULER, or this computer.
 
     Returns:
         Its table says of each line whether it was `reused`: recorded by an earlier run, whose price and
@@ -248,6 +254,7 @@ def run_part(
     planned = sum((trials if isinstance(trials, int) else trials[a]) * len(rows) for a in arms)
     # Somebody waits for the pilot's few rows: no batch, which may take a day.
     settings = spec.run if limit is None else spec.run.model_copy(update={"batch": False})
+    where = cluster or os.environ.get(SCHEDULER) if limit is None else None
     with AttemptLog(experiment.path(ATTEMPTS)) as log:
         with progress_bar(part, planned) as step, resources_unchanged(ready):
             attempts = run(
@@ -261,6 +268,7 @@ def run_part(
                 seed=lambda trial: trial_seed(genesis, trial),
                 progress=step,
                 budget_usd=spec.run.budget_usd,
+                cluster=connection(where) if where else None,
             )
         panel = judge_panel(experiment, root, log, settings=settings)
         table = score_table(attempts, rows, spec, root, panel=panel)

@@ -1,6 +1,6 @@
 """Commands in any language: one process a row, and nothing of it is left."""
 
-import json
+import asyncio
 import sys
 import textwrap
 import time
@@ -8,6 +8,8 @@ import time
 import psutil
 import pytest
 
+from itera_nb.arms.callers import Clients, caller_for
+from itera_nb.arms.snapshot import take_once
 from itera_nb.exceptions import ArmError
 
 ECHO = "import json, sys\nrow = json.load(sys.stdin)\nprint(json.dumps({'output': row['text'][::-1], 'cost_usd': 0.5}))\n"
@@ -128,12 +130,28 @@ def test_nothing_is_left_in_the_temporary_folder(run, monkeypatch, tmp_path):
     assert not list(scratch.iterdir())
 
 
-def test_values_that_json_lacks_go_as_text(called):
-    import datetime as dt
+def test_a_program_of_the_folder_stays_one_in_its_snapshot(called, tmp_path):
+    program = called.write("arms/classify", "#!/bin/sh\ncat >/dev/null; echo fees\n")
+    program.chmod(0o755)
+    called.root = take_once({"arms/classify": program}, tmp_path / "snapshots")
+    [answer] = called.call({"text": "x"}, kind="command", command=["arms/classify"])
+    assert answer.output == "fees"
 
-    called.write("arms/run.py", "import json, sys; print(json.load(sys.stdin)['day'])")
-    [answer] = called.call(
-        {"day": dt.date(2026, 11, 1)}, kind="command", command=[sys.executable, "arms/run.py"]
+
+def test_a_run_that_is_stopped_kills_it(called, tmp_path):
+    pid = tmp_path / "pid"
+    called.write(
+        "arms/run.py", f"import os, time; open({str(pid)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
     )
-    assert answer.output == "2026-11-01"
-    assert json.dumps(answer.output)
+    arm = called.arm(kind="command", command=[sys.executable, "arms/run.py"])
+
+    async def main():
+        async with caller_for(arm, Clients({})) as caller:
+            call = asyncio.ensure_future(caller.call({"text": "x"}, 0, timeout_s=60))
+            while not (pid.exists() and pid.read_text()):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+            call.cancel()
+            await asyncio.gather(call, return_exceptions=True)
+
+    asyncio.run(main())
+    assert not psutil.pid_exists(int(pid.read_text()))

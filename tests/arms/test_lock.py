@@ -27,7 +27,7 @@ def test_the_lock_holds_what_each_arm_changes(make_experiment):
     session.frame.lock()
     record = session.experiment.state.last("frame_locked")
     assert record.body["changes"] == {"better": ["implementation"], "other": ["implementation"]}
-    assert set(record.body["values"]) == {"frame", "arms", "rule", "manifests"}
+    assert set(record.body["values"]) == {"frame", "arms", "rule", "claim", "manifests"}
     session.frame.lock()
     assert session.experiment.state.records[-1] == record, "a finished step is shown again"
 

@@ -1,5 +1,7 @@
 """Results that exist already: looked up, never dropped, never doubled."""
 
+import math
+
 import pandas as pd
 import pytest
 
@@ -67,3 +69,11 @@ def test_other_files(recorded, tmp_path):
     path = tmp_path / "f.parquet"
     pd.DataFrame({"row_id": ["1", "2"], "answer": [1.5, 2.0], "t": [1, 1]}).to_parquet(path)
     assert [a.output for a in recorded(path, "1", "2", trial="t")] == [1.5, 2.0]
+
+
+def test_outputs_are_json_values(recorded, tmp_path):
+    path = tmp_path / "f.parquet"
+    days = pd.to_datetime(["2026-11-01", None])
+    pd.DataFrame({"row_id": ["1", "2"], "answer": [1.5, math.nan], "day": days}).to_parquet(path)
+    assert [(a.status, a.output) for a in recorded(path, "1", "2")] == [("ok", 1.5), ("invalid", None)]
+    assert recorded(path, "1", output="day")[0].output.startswith("2026-11-01")

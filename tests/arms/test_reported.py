@@ -1,10 +1,11 @@
 """What an endpoint or a command may answer with."""
 
+import datetime as dt
 import json
 
 import pytest
 
-from itera_nb.arms.reported import ReportReader
+from itera_nb.arms.reported import ReportReader, body_of
 
 
 @pytest.fixture
@@ -88,3 +89,9 @@ def test_a_parse_reads_the_output_out_of_it(read):
 def test_quiet_shows_nothing_of_what_was_said(read):
     assert read({"error": "CANARY"}, quiet=True).error == ""
     assert read("CANARY", quiet=True, parse={"labels": ["fees"]}).error == ""
+
+
+def test_what_is_sent_is_json_whatever_the_row_holds():
+    row = {"day": dt.date(2026, 11, 1), "x": float("nan"), "y": [1, {"z": "ü"}], "bad": "\ud800", "k": 2}
+    sent = json.loads(body_of({"k": 1, "q": True}, row), parse_constant=pytest.fail)
+    assert sent == {"k": 2, "q": True, "day": "2026-11-01", "x": None, "y": [1, {"z": "ü"}], "bad": "?"}

@@ -120,3 +120,9 @@ def test_unknown_names_are_answered_with_the_nearest():
         scorers.built_in("exakt", MetricSpec())
     with pytest.raises(ArmError):
         scorers.built_in("ndcg@0", MetricSpec())
+
+
+def test_words_are_counted_for_a_secondary_metric():
+    count = built_in("words", MetricSpec())
+    assert count("two  words\n", None) == 2
+    assert count({"a": 1}, "label") == 2

@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from itera_nb.exceptions import StoppedError
+from itera_nb import session
+from itera_nb.exceptions import Refusal, StoppedError
 from itera_nb.models import anthropic as vendor
 from itera_nb.models import checks
 from itera_nb.models.checks import check_models, models_of, require_models
@@ -92,3 +93,19 @@ def test_a_server_that_is_not_there(make, monkeypatch):
     assert {found.trouble for found in check_models(spec)} == {"unreachable"}
     with pytest.raises(StoppedError, match="out of reach"):
         require_models(spec)
+
+
+def test_the_one_opening_waits_for_its_models(make_experiment, monkeypatch):
+    def no_key(spec):
+        seen.append(spec)
+        raise StoppedError("no key")
+
+    exp, seen = make_experiment(), []
+    monkeypatch.setattr(session, "require_models", no_key)
+    with pytest.raises(Refusal):  # what the protocol says comes first
+        exp.verdict()
+    assert seen == []
+    monkeypatch.setattr(session, "check", lambda event, _: None if event == "test_opened" else event)
+    with pytest.raises(StoppedError, match="no key"):
+        exp.verdict()
+    assert seen == [exp.experiment.spec]

@@ -5,7 +5,7 @@ import os
 import pytest
 
 import itera_nb
-from itera_nb.exceptions import StoppedError
+from itera_nb.exceptions import SpecError, StoppedError
 from itera_nb.models import credentials
 from itera_nb.models.credentials import find_key, is_loopback, key_variable, load_dotenv
 from itera_nb.spec import ModelSpec
@@ -148,3 +148,11 @@ def test_a_broken_profile_is_said(monkeypatch, tmp_path):
 def test_without_any_credentials_anthropic_stops_too():
     with pytest.raises(StoppedError, match="ANTHROPIC_API_KEY is not set"):
         find_key("anthropic", None)
+
+
+def test_a_key_in_experiment_toml_is_refused_at_its_line_and_not_shown(make_experiment):
+    with pytest.raises(SpecError) as raised:
+        make_experiment(extra_toml=f'[models.openai]\napi_key_env = "{KEY}"')
+    assert "looks like a key" in str(raised.value)
+    assert KEY not in str(raised.value)
+    assert raised.value.mistakes[0].line > 20

@@ -155,6 +155,73 @@ def test_a_full_disk_keeps_the_log_whole(tmp_path):
     assert len(read(path)) == int(done.stdout.split()[0]) > 0
 
 
+def test_totals_are_those_of_the_file(tmp_path):
+    path = tmp_path / "log"
+    wanted = [
+        attempt("a", cost_usd=0.5, retries=2),
+        attempt("b", status="error"),
+        attempt("c", cost_usd=0.25),
+    ]
+    write(path, *wanted, attempt("a", cost_usd=9.0))
+    with AttemptLog(path) as log:
+        assert log.totals == totals(wanted) == totals(log.finished.values())
+        log.append(attempt("d", cost_usd=1.0))
+        assert (log.totals.count, log.totals.cost_usd) == (4, 1.75)
+
+
+@pytest.mark.parametrize("codec", [None, Base64()])
+def test_attempts_are_read_back_by_key_even_after_the_log_is_closed(tmp_path, codec):
+    path = tmp_path / "log"
+    with AttemptLog(path, codec) as log:
+        for i in range(20):
+            log.append(attempt(str(i), output="ü" * i))
+        got = log.select(str(i) for i in (7, 3, 7))
+        with pytest.raises(KeyError):
+            log.select(["20"])
+    assert [a.output for a in got] == ["ü" * 7, "ü" * 3, "ü" * 7]
+    assert (len(got), got[1].key, [a.key for a in got[1:]]) == (3, "3", ["3", "7"])
+
+
+def test_a_log_that_is_changed_while_it_is_read_is_no_answer(tmp_path):
+    with AttemptLog(tmp_path / "log") as log:
+        log.append(attempt("a"))
+        (tmp_path / "log").write_bytes(b"x" * 200)
+        with pytest.raises(RecordError, match="was changed"):
+            log.finished["a"]
+
+
+def test_calls_in_flight_outlive_the_process(tmp_path):
+    script = f"""
+        import os, pathlib
+        from itera_nb.scoring.attempts import AttemptLog
+        log = AttemptLog(pathlib.Path({str(tmp_path / "log")!r}))
+        log.in_flight(12)
+        log.in_flight(-5)
+        os._exit(9)
+    """
+    import textwrap
+
+    subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=False)
+    with AttemptLog(tmp_path / "log") as log:
+        assert log.cut_off == 7
+        log.in_flight(1)
+        log.in_flight(-1)
+    with AttemptLog(tmp_path / "log") as log:
+        assert log.cut_off == 7
+
+
+def test_a_log_holds_little_in_memory(tmp_path):
+    import tracemalloc
+
+    with AttemptLog(tmp_path / "log") as log:
+        tracemalloc.start()
+        for i in range(5000):
+            log.append(attempt(f"{i:064}", output="x" * 2000))
+        held, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert held / 5000 < 250
+
+
 def test_totals_come_from_the_attempts():
     got = totals(
         [attempt("a", cost_usd=0.5, retries=2), attempt("b", status="error"), attempt("c", cost_usd=0.25)]

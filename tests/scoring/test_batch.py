@@ -149,9 +149,14 @@ def test_a_canceled_batch_ends_the_run_and_the_next_one_hands_over_the_rest(ask)
 
 @pytest.mark.parametrize("status", [401, 402, 403])
 def test_no_credit_within_a_batch_ends_the_run_after_what_was_answered(ask, status):
-    with MessagesServer(lambda p: Scripted(status=status) if p[-1] == "1" else "x") as server:
+    def answer(prompt):
+        return Scripted(status=status) if prompt[-1] == "1" and server.calls[prompt] == 1 else "x"
+
+    with MessagesServer(answer) as server:
         with pytest.raises(StoppedError, match="2 of 3"):
             ask(server, numbers(3))
+        assert totals(ask(server, numbers(3))).statuses == {"ok": 3}
+        assert set(server.paid.values()) == {1}
 
 
 def test_batches_are_cut_by_count_and_by_size(ask, monkeypatch):
@@ -361,8 +366,7 @@ def child(bench, server, step, count):
         ["after create"],
         ["before poll"],
         ["half read"],
-        ["after create", "half read"],
-        ["before create", "before create", "after create", "before poll", "half read"],
+        ["before create", "after create", "before poll", "half read"],
     ],
 )
 def test_killed_at_any_step_nothing_is_paid_twice(ask, bench, steps):
@@ -390,10 +394,10 @@ def test_killed_at_random_moments_nothing_is_paid_twice(ask, bench):
 
     with MessagesServer(answer, batch_s=0.3) as server:
         command = [sys.executable, script, bench.root.parent, server.url, "none", str(count)]
-        for attempt in range(12):
+        for attempt in range(8):
             with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
                 try:
-                    process.wait(timeout=1.0 + 0.25 * attempt)
+                    process.wait(timeout=1.0 + 0.5 * attempt)
                 except subprocess.TimeoutExpired:
                     os.kill(process.pid, signal.SIGKILL)
                     continue
@@ -428,6 +432,7 @@ def test_the_file_survives_a_torn_line_and_refuses_a_changed_one(tmp_path):
     with BatchFile(path) as file:
         first = file.intend(["a", "b"])
         file.created(first, "msgbatch_1")
+        file.unanswered(first, ["b"])
         second = file.intend(["c"])
         file.drop(second)
         third = file.intend(["d"])
@@ -435,9 +440,9 @@ def test_the_file_survives_a_torn_line_and_refuses_a_changed_one(tmp_path):
     path.write_bytes(whole + b'{"event":"created","na')
     with BatchFile(path) as file:
         assert [(h.ids, h.batch, h.open) for h in file.handovers] == [
-            (("a", "b"), "msgbatch_1", False),
-            (("c",), None, False),
-            (("d",), None, True),
+            ({"a"}, "msgbatch_1", False),
+            ({"c"}, None, False),
+            ({"d"}, None, True),
         ]
         assert abs(file.handovers[2].at - datetime.now(UTC)) < timedelta(minutes=1)
         assert file.handovers[2].name == third.name

@@ -1,7 +1,7 @@
 """The pilot of prompt arms: shown in full, checked field by field, and the price of everything after it."""
 
-import math
 import re
+from collections import Counter
 
 import pytest
 from click.testing import CliRunner
@@ -10,8 +10,10 @@ from world import decide, go, tickets, write_csv
 import itera_nb
 from itera_nb.cli.run import run as run_command
 from itera_nb.exceptions import IteraError, Refusal
+from itera_nb.models.pricing import price
 from itera_nb.report.pilot import forecast_line, pilot_line
 from itera_nb.scoring.pilot import run_pilot
+from itera_nb.scoring.plan import make_plan
 from itera_nb.testing import MessagesServer, Scripted
 
 MODEL = "claude-haiku-4-5"
@@ -106,6 +108,56 @@ def test_request_and_response_are_shown_in_full_and_literally(make_prompts):
     assert record["arms"]["v2"]["output_tokens"] > 0
     assert found.row["text"] not in str(record)
     assert "explanation" not in str(record)
+
+
+def test_what_was_parsed_is_shown_beside_the_output(make_prompts):
+    exp, _ = make_prompts(
+        lambda p: f"Certainly! It is {answer(p)}.", arm='parse = { labels = ["fees", "transfer"] }'
+    )
+    pilot_of(exp)
+    text = exp.pilot().text
+    assert "v2, response\n    Certainly! It is " in text
+    assert re.search(r"v2, output\n    (fees|transfer)\n", text)
+
+
+JUDGE = """
+[judge]
+rubric = "rubric.md"
+model = "anthropic/claude-opus-4-5"
+"""
+
+
+def judging(prompt):
+    if "Rate answer" in prompt:
+        return {"reason": "it names a team", "score": 7, "failure_modes": []}
+    return answer(prompt)
+
+
+def test_the_judge_sees_the_real_output_and_its_price_is_foreseen(make_prompts):
+    exp, server = make_prompts(judging, metric='scorer = "judge"', extra=JUDGE)
+    (exp.experiment.folder / "rubric.md").write_text("10: names the team. 0: anything else.", "utf-8")
+    found = pilot_of(exp)
+    asked = [
+        r["messages"][0]["content"] for r in server.requests if "Rate answer" in r["messages"][0]["content"]
+    ]
+    assert found.questions["v2"] in asked
+    assert answer(found.row["text"]) in found.questions["v2"]
+    view = exp.pilot()
+    assert "v2, what the judge is asked" in view.text
+    assert "judge: it names a team" in view.text
+    counts = exp.experiment.state.last("sealed").body["counts"]
+    calls = 2 * 2 * (counts["dev"] + counts["test"])
+    assert found.forecast.total.usd > calls * min(a.cost_usd for a in found.attempts.values()) * 1.5
+
+
+def test_a_judge_that_would_see_something_else_stops(make_prompts, monkeypatch):
+    exp, _ = make_prompts(judging, metric='scorer = "judge"', extra=JUDGE)
+    (exp.experiment.folder / "rubric.md").write_text("10: names the team. 0: anything else.", "utf-8")
+    go(exp, until="metric")
+    monkeypatch.setattr("itera_nb.metrics.judge._tagged", lambda tag, _: f"<{tag}>[an answer]</{tag}>")
+    with pytest.raises(Refusal, match="v2: the judge would not see its real output") as caught:
+        exp.pilot()
+    assert caught.value.safeguard == "SG10"
 
 
 def test_the_short_form_fits_a_line(make_prompts):
@@ -205,21 +257,52 @@ def test_the_command_shows_the_short_form_and_wants_a_look(make_prompts, monkeyp
     assert SYSTEM in done.output
 
 
-def test_a_cache_written_by_the_first_call_is_read_in_the_forecast(make_prompts):
-    """The steady state: 0.1 of the input price or less, not the 1.25 of the pilot's first call."""
-    written = []
+def test_a_person_is_asked_about_outputs_and_price_once(make_prompts, monkeypatch):
+    """The baseline's train run fits into the budget, the rest may not."""
+    exp, _ = make_prompts(run="budget_usd = 0.0025")
+    go(exp, until="metric")
+
+    def execute(_, phase):
+        if phase == "3-run":
+            raise InterruptedError(phase)
+
+    monkeypatch.setattr("itera_nb.notebooks.runner.execute", execute)
+    monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda _: True)
+    folder = str(exp.experiment.folder)
+    stopped = CliRunner().invoke(run_command, [folder], input="y\n\n")
+    assert "Looks right?" in stopped.output
+    assert "Why go on?" in stopped.output
+    assert "stopped before the budget" in str(stopped.exception)
+    done = CliRunner().invoke(run_command, [folder], input="y\nit is worth it\n")
+    assert isinstance(done.exception, InterruptedError)
+    assert exp.experiment.state.answer("budget").body["why"] == "it is worth it"
+    again = CliRunner().invoke(run_command, [folder], input="y\n")
+    assert isinstance(again.exception, InterruptedError)
+    assert "Why go on?" not in again.output
+
+
+def test_cost_is_steady_state_never_a_first_calls(make_prompts):
+    """A cache write is priced as such and averaged over all rows; the forecast reads what the pilot wrote."""
+    calls_of = Counter()
 
     def reply(prompt):
-        fresh = prompt[:12] not in written
-        written.append(prompt[:12])
+        calls_of[prompt[:12]] += 1
+        fresh = calls_of[prompt[:12]] % 10 == 1  # so does the pilot's first call of v2
         cache = {"cache_creation_input_tokens": 20_000} if fresh else {"cache_read_input_tokens": 20_000}
         return Scripted(answer(prompt), usage=cache)
 
     exp, _ = make_prompts(reply)
     found = pilot_of(exp)
-    v2 = found.attempts["v2"]
-    assert v2.usage[0]["cache_creation_input_tokens"] + v2.usage[0]["cache_read_input_tokens"] == 20_000
     counts = exp.experiment.state.last("sealed").body["counts"]
     calls = counts["train"] * 3 + 4 * (counts["dev"] + counts["test"])
-    assert found.forecast.total.usd < calls * 0.5 * 20_000 * 1.25e-6
-    assert not math.isnan(found.forecast.row_usd)
+    write, read = (price({"model": f"anthropic/{MODEL}", "input_tokens": 0, "output_tokens": 0, name: 20_000}) for name in ("cache_creation_input_tokens", "cache_read_input_tokens"))  # fmt: skip
+    total = found.forecast.total
+    assert total.usd < calls * (read + write) / 2 < total.high
+    exp.run("train", trials=1)
+    exp.run("dev")
+    dev = exp.experiment.read_frame("runs/dev.parquet").groupby("arm")["cost_usd"]
+    arms = exp.experiment.state.scored("dev").body["arms"]
+    for arm, mean in dev.mean().items():
+        assert arms[arm]["cost_per_1k_usd"] == pytest.approx(1000 * mean)
+    # From here on the plan's price is what dev did cost.
+    assert make_plan(exp.experiment).row_usd == pytest.approx(2 * sum(dev.mean()))

@@ -1,10 +1,12 @@
 """Prompt arms through the engine, against a loopback server."""
 
 import time
+from collections import deque
 
 import pytest
 
 from itera_nb.exceptions import ArmError, StoppedError
+from itera_nb.scoring import limiter
 from itera_nb.scoring.attempts import AttemptLog, totals
 from itera_nb.spec import ModelSpec, RunSpec
 from itera_nb.testing import MessagesServer, Scripted
@@ -87,6 +89,32 @@ def test_faults_lose_no_row_and_repeat_none(ask):
         assert 2 <= server.max_in_flight <= 8
         ask(server, [str(i) for i in range(60)])
         assert sum(server.calls.values()) == 72
+
+
+def test_calls_at_once_settle_where_the_vendor_takes_them(ask, monkeypatch):
+    monkeypatch.setattr(limiter, "COOLDOWN_S", 0.15)
+    recent = deque()
+
+    def answer(prompt):
+        now = time.monotonic()
+        while recent and recent[0] < now - 0.05:
+            recent.popleft()
+        if len(recent) >= 12:
+            return Scripted(status=429, retry_after="0.02")
+        recent.append(now)
+        return Scripted(prompt, latency_s=0.05)
+
+    with MessagesServer(answer) as server:
+        got = ask(server, [str(i) for i in range(500)], settings=RunSpec(max_concurrency=64))
+        assert totals(got).statuses == {"ok": 500}
+        assert server.max_in_flight <= 64
+    early, late = (sum(a.retries for a in part) for part in (got[:250], got[250:]))
+    assert late < early
+    with MessagesServer(answer) as server:
+        fixed = ask(
+            server, [f"{i}." for i in range(500)], settings=RunSpec(max_concurrency=64, adaptive=False)
+        )
+    assert totals(got).retries < totals(fixed).retries / 2
 
 
 def test_trials_and_equal_arms_are_asked_each_for_itself(ask, bench):
