@@ -24,7 +24,7 @@ _SHOWN = 200
 
 
 def body_of(params: Mapping[str, Any], row: Row) -> bytes:
-    """The JSON object that an arm is sent: its parameters and the row's columns, dates and the like as text."""
+    """The JSON object that an arm is sent: its parameters and the row's columns; dates become text."""
     values = {
         name: None if isinstance(value, float) and not math.isfinite(value) else value
         for name, value in {**params, **row}.items()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 BuiltIn: TypeAlias = Callable[[JSON, Any], float]
 _RANKED = re.compile(r"(recall|ndcg)@([1-9][0-9]*)")
-_NAMES = ("exact", "accuracy", "set", "regex", "numeric", "recall@10", "ndcg@10", "mrr", RECORDED)
+_NAMES = ("exact", "accuracy", "set", "regex", "numeric", "recall@10", "ndcg@10", "mrr", "words", RECORDED)
 
 
 def is_own(name: str) -> bool:
@@ -44,7 +44,7 @@ def built_in(name: str, metric: MetricSpec) -> BuiltIn:
         return partial(matches, ignore_case=metric.ignore_case)
     if name == "numeric":
         return partial(numeric, tolerance=metric.tolerance, relative=metric.relative_tolerance)
-    if plain := {"mrr": reciprocal_rank, RECORDED: as_recorded}.get(name):
+    if plain := {"mrr": reciprocal_rank, "words": words, RECORDED: as_recorded}.get(name):
         return plain
     if ranked := _RANKED.fullmatch(name):
         return partial(recall if ranked[1] == "recall" else ndcg, k=int(ranked[2]))

@@ -33,7 +33,7 @@ _STOP = {
 _CONNECTION_STATUSES = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT}
 # Vendors say "no credit" and "too long" in several ways; no status or code is common to them.
 _NO_CREDIT_STATUSES = {HTTPStatus.BAD_REQUEST, HTTPStatus.TOO_MANY_REQUESTS}
-_NO_CREDIT = ("credit balance", "insufficient_quota")
+_NO_CREDIT = ("credit balance is too low", "insufficient_quota")
 _TOO_LONG = ("prompt is too long", "context_length_exceeded", "exceed_context_size", "maximum context length")
 
 
@@ -95,9 +95,7 @@ def retry_after_s(headers: Any) -> float | None:
 
 def _of_status(error: Any, origin: Origin, model: str) -> CallError | StoppedError:
     status, said = error.status_code, str(error)
-    if status in {HTTPStatus.BAD_REQUEST, HTTPStatus.TOO_MANY_REQUESTS} and any(
-        w in said for w in _NO_CREDIT
-    ):
+    if status in _NO_CREDIT_STATUSES and any(words in said for words in _NO_CREDIT):
         status = HTTPStatus.PAYMENT_REQUIRED
     if status in _STOP:
         what, fix = _STOP[HTTPStatus(status)]

@@ -82,10 +82,16 @@ def rubric_locked(state: State, spec: Spec) -> tuple[bool, str] | None:
 
 
 def rubric(spec: Spec, folder: Path) -> View:
-    """The rubric as the judge reads it, and who judges."""
+    """The rubric as the judge reads it, and who judges.
+
+    Raises:
+        ArmError: It cannot be read.
+    """
     if spec.judge is None:
         return message("no judge: the metric is deterministic")
-    judge, text = spec.judge, (folder / spec.judge.rubric).read_text("utf-8")
+    from itera_nb.models.prompt import read_text
+
+    judge, text = spec.judge, read_text(folder, spec.judge.rubric)
     scale = f"a whole number from 0 to {judge.scale}"
     if spec.metric.pairwise:
         scale = "two answers, in both orders, ties allowed"

@@ -166,7 +166,8 @@ class AttemptLog:
         self._store = _Store(path, codec)
         self.finished: Mapping[str, Attempt] = _Finished(self._store)
         try:
-            self.cut_off = self._calls = int(os.pread(self._calls_fd, _WIDTH, 0) or 0)
+            noted = os.pread(self._calls_fd, _WIDTH, 0).strip()
+            self.cut_off = self._calls = int(noted) if noted.isdigit() else 0
             self._begin = self._end = self._read()
         except BaseException:
             self.close()
@@ -203,12 +204,19 @@ class AttemptLog:
         return attempt
 
     def in_flight(self, change: int) -> None:
-        """Note that calls that may cost money were sent, or ended (negative); survives a killed process."""
+        """Note that calls that may cost money were sent, or ended (negative); survives a killed process.
+
+        Raises:
+            StoppedError: It could not be written (disk full).
+        """
         if not change:
             return
         with self._mutex:
             self._calls += change
-            os.pwrite(self._calls_fd, f"{self._calls:>{_WIDTH}}".encode(), 0)
+            try:
+                os.pwrite(self._calls_fd, f"{self._calls:>{_WIDTH}}".encode(), 0)
+            except OSError as error:
+                raise self._unwritable(error) from None
 
     def select(self, keys: Iterable[str]) -> Sequence[Attempt]:
         """The attempts of these keys, in this order, read from the file whenever they are looked at.
@@ -251,18 +259,22 @@ class AttemptLog:
                 written += os.write(self._fd, data[written:])
         except OSError as error:
             os.ftruncate(self._fd, self._end)
-            raise StoppedError(
-                f"{self.path.name} cannot be written: {error.strerror}",
-                fix="make room or repair the disk, then run the same command again",
-            ) from None
+            raise self._unwritable(error) from None
         self._end += len(data)
 
     def _sync_soon(self) -> None:
         """Start to sync what is written, if the last time has ended: a busy disk must not stop calls."""
         if self._syncing.done():
-            self._syncing.result()
+            if isinstance(error := self._syncing.exception(), OSError):
+                raise self._unwritable(error)
             self._syncing = self._syncer.submit(os.fsync, self._fd)
             self._unsynced, self._synced_at = 0, time.monotonic()
+
+    def _unwritable(self, error: OSError) -> StoppedError:
+        return StoppedError(
+            f"{self.path.name} cannot be written: {error.strerror}",
+            fix="make room or repair the disk, then run the same command again",
+        )
 
     def _read(self) -> int:
         """Fill the index, cut a torn tail off, and return the length of what is sound."""

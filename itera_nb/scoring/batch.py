@@ -131,7 +131,7 @@ class _Batches:
                     await self._collect()
                 elif self._fresh and self._ending is None:  # others hold what the budget has left
                     await self._sleep(_STEP_S)
-                # What is under way is found again; only what the budget pays for no more is worth waiting for.
+                # What is under way is found again by the next run; for a used-up budget it is awaited.
                 if self._ending and not (self._out and isinstance(self._ending, BudgetReachedError)):
                     raise self._ending
 

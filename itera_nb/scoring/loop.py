@@ -16,12 +16,14 @@ from dataclasses import dataclass
 from itera_nb.arms.caller import Answer, Caller
 from itera_nb.exceptions import StoppedError
 from itera_nb.models.client import CallError
+from itera_nb.models.troubles import CONTEXT_OVERFLOW
 
 from .engine import Work, priced
 from .limiter import Limiter
 from .units import Unit, Units
 
 PATIENCE_S = 600.0
+UNREACHED_S = 60.0
 RETRY_AFTER_CAP_S = 30.0
 BACKOFF_S = 0.5
 BACKOFF_CAP_S = 8.0
@@ -272,7 +274,10 @@ class _Loop:
             case.failures += 1
         case.late += error.trouble == "late"
         wait_s = _wait_s(error, case.retries)
-        impatient = now + wait_s - case.begun > self._patience_s
+        patience_s = self._patience_s
+        if error.trouble == "connection" and api.answered_at == -math.inf:  # a wrong address, or no network
+            patience_s = min(patience_s, UNREACHED_S)
+        impatient = now + wait_s - case.begun > patience_s
         # A row's failure counts against its arm, so that an outage ends the run instead; but where others are
         # answered, a row that never is has failed.
         others = api.answered_at > case.begun and error.trouble != "rate_limit"
@@ -281,7 +286,7 @@ class _Loop:
             return priced(case.unit, _failed(error, lane))
         if impatient:
             raise StoppedError(
-                f"no answer from {api.name} for {self._patience_s:g} s ({error.error_type})",
+                f"no answer from {api.name} for {patience_s:g} s ({error.error_type})",
                 fix="run the same command again later; what is recorded is not repeated",
             )
         api.stuck += case.retries == 0
@@ -303,7 +308,7 @@ class _Loop:
 def _failed(error: CallError, lane: _Lane) -> Answer:
     late = error.trouble == "late"
     return Answer(
-        "timeout" if late else "error",
+        "timeout" if late else "invalid" if error.error_type == CONTEXT_OVERFLOW else "error",
         error_type=error.error_type,
         error=str(error),
         # A refused request is not charged; one whose answer was lost may have been.

@@ -164,7 +164,7 @@ def _row_seconds(experiment: Experiment) -> float | None:
     for name, arm in pilot.body["arms"].items():
         if arm["latency_ms"] is None:
             return None
-        side_by_side = spec.run.max_concurrency if spec.arms[name].kind == "prompt" else os.cpu_count() or 1
+        side_by_side = spec.run.max_concurrency if spec.arms[name].kind != "python" else os.cpu_count() or 1
         total += arm["latency_ms"] / 1000 / side_by_side
     return spec.trials * total
 

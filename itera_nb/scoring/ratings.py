@@ -114,7 +114,7 @@ def from_csv(data: bytes, items: Sequence[Item], scale: int) -> dict[str, str]:
 
 
 def value_of(said: str, scale: int, *, pairwise: bool) -> float | None:
-    """A rating as a fraction of the scale; of a comparison 1 for A, -1 for B. NaN for "?", None for neither."""
+    """A rating as a fraction of the scale, or 1 for A and -1 for B; NaN for "?", None for no rating."""
     said = said.strip().removeprefix("'").casefold()
     if said == SKIP:
         return math.nan

@@ -123,6 +123,5 @@ def test_unknown_names_are_answered_with_the_nearest():
 
 
 def test_words_are_counted_for_a_secondary_metric():
-    count = built_in("words", MetricSpec())
-    assert count("two  words\n", None) == 2
-    assert count({"a": 1}, "label") == 2
+    assert score("words", "two  words\n", None) == 2
+    assert score("words", {"a": 1}, "label") == 2

@@ -219,8 +219,8 @@ def test_quiet_silences_the_sdks_logging(quiet, shown, caplog, monkeypatch):
     ]
     for name in {*loggers, "anthropic", "httpx2", "httpcore2", "aiohttp"}:
         logger = logging.getLogger(name)
-        for attribute in ("disabled", "propagate", "handlers"):
-            monkeypatch.setattr(logger, attribute, getattr(logger, attribute))
+        for attribute, fresh in (("disabled", False), ("propagate", True), ("handlers", [])):
+            monkeypatch.setattr(logger, attribute, fresh)
         logger.setLevel(logging.NOTSET)
     monkeypatch.setattr(logging.getLogger("anthropic"), "level", logging.DEBUG)
 

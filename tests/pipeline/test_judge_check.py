@@ -90,7 +90,7 @@ def seconds(server):
     return [r for r in server.requests if r["model"] == "gpt-5.5"]
 
 
-@pytest.mark.parametrize("scorer", ["judge", "preference"])
+@pytest.mark.parametrize("scorer", ["judge", pytest.param("preference", marks=pytest.mark.slow)])
 def test_a_second_model_of_one_mind(judged, scorer):
     with MessagesServer(honest) as server:
         exp = judged(server, scorer=scorer)
@@ -239,6 +239,7 @@ def test_a_person_rates_in_the_terminal_and_goes_on_later(judged, monkeypatch, c
     assert body["level"] == "unclear", "12 dev rows are too few"
 
 
+@pytest.mark.slow
 def test_nobody_and_too_late_are_printed_and_refuse_nothing(judged):
     with MessagesServer(honest) as server:
         exp = judged(server, "none")
@@ -271,3 +272,18 @@ def test_a_second_judge_that_cannot_be_reached_stops_and_goes_on(judged, monkeyp
         exp.judge.check()
     labels = pd.read_parquet(exp.experiment.folder / "runs" / "judge-check.parquet")
     assert labels["second"].notna().all()
+
+
+@pytest.mark.slow
+def test_run_prints_one_line_and_asks_once(judged):
+    with MessagesServer(honest) as server:
+        exp = judged(server, rows=60)
+        done = in_process("run", exp.experiment.folder, "--yes")
+        assert done.code == 0, done.text
+        paid = len(server.requests)
+        (line,) = [x for x in done.out.splitlines() if x.startswith("  judge ")]
+        assert "openai/gpt-5.5: quokka " in line
+        cell = (exp.experiment.folder / "notebooks" / "3-run.ipynb").read_text("utf-8")
+        assert "against a second opinion, blind" in cell
+        assert in_process("run", exp.experiment.folder, "--yes").code == 0
+        assert len(server.requests) == paid

@@ -170,6 +170,13 @@ def test_rows_without_a_judgement_are_missing_and_can_undo_a_pass(judged):
     with MessagesServer(moody) as server:
         exp = judged(server, effect=0.2, rows=150)
         go(exp)
+        rubric, before = exp.experiment.folder / "rubric.md", len(server.requests)
+        rubric.write_text("Any answer is good.", "utf-8")
+        with pytest.raises(Refusal, match=r"rubric\.md") as caught:
+            exp.experiment.isolated("itera_nb.verdict")
+        assert caught.value.safeguard == "SG04"
+        assert len(server.requests) == before
+        rubric.write_text(RUBRIC, "utf-8")
         body = decide(exp)
     (record,) = body["verdict"]["records"]
     missing = record["missing"]

@@ -1,7 +1,7 @@
 """Message Batches through the real SDK against a loopback provider that counts what it charges."""
 
 import json
-import os
+import random
 import signal
 import subprocess
 import sys
@@ -344,6 +344,7 @@ CHILD = """
     spec = ArmSpec(kind="prompt", prompt="arms/p.md", model="anthropic/claude-haiku-5-5")
     arm = RunnableArm("v1", spec, folder / "snapshot", "1", ("x",), (), {})
     rows = [{"id": i, "x": str(i)} for i in range(count)]
+    print("ready", flush=True)
     with AttemptLog(folder / "attempts.jsonl") as log:
         run([arm], [RowGroup(rows, ())], id_column="id", trials=1, log=log, settings=RunSpec(batch=True),
             seed=lambda t: 100 + t,
@@ -376,7 +377,7 @@ def test_killed_at_any_step_nothing_is_paid_twice(ask, bench, steps):
             killed = child(bench, server, step, count)
             assert killed.returncode == -signal.SIGKILL, killed.stderr
         finished = child(bench, server, "none", count)
-        assert finished.stdout == "done\n", finished.stderr
+        assert finished.stdout == "ready\ndone\n", finished.stderr
         assert server.batches.created == 1
         assert len(server.paid) == count
         assert set(server.paid.values()) == {1}
@@ -384,26 +385,23 @@ def test_killed_at_any_step_nothing_is_paid_twice(ask, bench, steps):
         assert totals(log.finished.values()).statuses == {"ok": count}
 
 
-def test_killed_at_random_moments_nothing_is_paid_twice(ask, bench):
-    count = 30
+@pytest.mark.parametrize("seed", range(2))
+def test_killed_at_random_moments_nothing_is_paid_twice(ask, bench, seed):
+    count, moments = 30, random.Random(seed)
     script = bench.root.parent / "child.py"
     script.write_text(textwrap.dedent(CHILD), "utf-8")
 
     def answer(prompt):
         return Scripted(status=500) if server.calls[prompt] == 1 and prompt[-1] in "37" else prompt[-1]
 
-    with MessagesServer(answer, batch_s=0.3) as server:
+    with MessagesServer(answer, batch_s=0.2) as server:
         command = [sys.executable, script, bench.root.parent, server.url, "none", str(count)]
-        for attempt in range(8):
+        for _ in range(4):
             with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
-                try:
-                    process.wait(timeout=1.0 + 0.5 * attempt)
-                except subprocess.TimeoutExpired:
-                    os.kill(process.pid, signal.SIGKILL)
-                    continue
-                if process.returncode == 0:
-                    break
-        assert process.returncode == 0
+                assert process.stdout.readline() == b"ready\n"
+                time.sleep(moments.uniform(0.0, 1.5))
+                process.kill()
+        assert child(bench, server, "none", count).stdout == "ready\ndone\n"
         assert len(server.paid) == count
         assert set(server.paid.values()) == {1}
 
@@ -423,7 +421,7 @@ def test_ctrl_c_while_a_batch_is_under_way_loses_nothing(ask, bench):
             _, said = process.communicate(timeout=20)
             assert time.monotonic() - begun < 3
             assert "0 of 10 attempts of this run are recorded" in said
-        assert child(bench, server, "none", count).stdout == "done\n"
+        assert child(bench, server, "none", count).stdout == "ready\ndone\n"
         assert set(server.paid.values()) == {1}
 
 

@@ -55,6 +55,7 @@ def test_every_ending_has_its_status(ask, bench):
         "cut": Scripted("half", stop_reason="max_tokens"),
         "full": Scripted("x", stop_reason="model_context_window_exceeded"),
         "bad": Scripted(status=400, message="prompt is bad"),
+        "long": Scripted(status=400, message="prompt is too long: 210000 tokens > 200000 maximum"),
         "unparsed": Scripted("  "),
         "fine": Scripted("ok"),
     }
@@ -64,6 +65,7 @@ def test_every_ending_has_its_status(ask, bench):
         "refused": ("refusal", "refusal"),
         "cut": ("invalid", "max_tokens"),
         "full": ("invalid", "model_context_window_exceeded"),
+        "long": ("invalid", "ContextOverflow"),
         "bad": ("error", "BadRequestError"),
         "unparsed": ("invalid", "ParseError"),
         "fine": ("ok", ""),
