@@ -34,7 +34,8 @@ def power_view(power: Mapping[str, Any]) -> View:
 def _notes(power: Mapping[str, Any]) -> list[str]:
     origin = "measured" if power["discordance_measured"] else "a guess until dev is scored"
     start = f"discordance {percent(power['discordance'])} ({origin})"
-    notes = [f"{start}; baseline {percent(power['baseline'])} on train; {power['trials']} trials"]
+    baseline = "" if power["baseline"] is None else f"; baseline {percent(power['baseline'])} on train"
+    notes = [f"{start}{baseline}; {power['trials']} trials"]
     notes += [
         f"{name}: {part['rows']:,} test rows; a loss below {size(part['detectable_loss'])} points will "
         "probably not be noticed"

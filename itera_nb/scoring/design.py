@@ -10,6 +10,7 @@ from itera_nb.stats.decision import Rule, look_alpha
 from itera_nb.stats.simulate import Design
 
 GUESSED_DISCORDANCE = 0.20
+GUESSED_WINNERS = 0.60  # of two free texts one is mostly liked better, whatever it is worth
 LARGEST = 0.5  # with a larger effect nearly every row differs, and nothing is left to plan
 
 
@@ -21,7 +22,7 @@ class Outlook:
         baseline: The baseline's value on train; None until it is measured.
         min_effect: The registered smallest effect, a relative one resolved with the baseline (1 until then).
         expected: The expected effect: registered, or twice the smallest one.
-        discordance: Share of rows on which arm and baseline differ in one run.
+        discordance: Share of rows on which arm and baseline differ in one run; of comparisons with a winner.
         measured: Whether that was measured on dev, or guessed.
         shares: Slice id -> its share of the sealed test rows; empty before they are sealed.
     """
@@ -42,7 +43,9 @@ def outlook(experiment: Experiment) -> Outlook:
     smallest = min(spec.rule.min_effect.absolute(1.0 if baseline is None else baseline), LARGEST)
     expected = min(spec.frame.expected_effect or 2 * smallest, LARGEST)
     found = scored.body.get("discordance") if scored else None
-    if found is None:
+    if found is None and spec.metric.pairwise:
+        discordance = GUESSED_WINNERS
+    elif found is None:
         discordance = max(min(GUESSED_DISCORDANCE, most_discordance(baseline)), 0.01)
     else:
         discordance = max(float(found), 0.01)

@@ -25,7 +25,8 @@ def power_at_lock(experiment: Experiment) -> dict[str, Any]:
 
     Returns:
         JSON values, shares and effects as fractions rounded to 4 decimals: `test_rows`, `trials`,
-        `discordance`, `discordance_measured`, `baseline`, `headroom` (what the baseline leaves to gain),
+        `discordance`, `discordance_measured`, `baseline` (None where scores are preferences over it),
+        `headroom` (what the baseline leaves to gain),
         `min_effect`, `expected` (0 under `no_worse`), `expected_guessed`, `independent` (whether each row
         stands alone), `odds` and `top_up_odds` (empty without a registered top-up; it then has as many rows
         again): lists of {truth, ship, scope, kill, inconclusive, literal}, and `slices`: id -> {rows,
@@ -47,7 +48,7 @@ def power_at_lock(experiment: Experiment) -> dict[str, Any]:
         "trials": spec.trials,
         "discordance": round(seen.discordance, 4),
         "discordance_measured": seen.measured,
-        "baseline": round(seen.baseline, 4),
+        "baseline": None if spec.metric.pairwise else round(seen.baseline, 4),
         "headroom": round(headroom, 4),
         "min_effect": round(seen.min_effect, 4),
         "expected": expected,

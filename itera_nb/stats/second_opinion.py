@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -20,6 +20,7 @@ from itera_nb.stats.paired import Floats
 Level: TypeAlias = Literal["trusted", "unclear", "restart"]
 
 FEWEST_ROWS = 30
+FEWEST_EFFECTIVE = 10
 SUPPORTED_ABOVE = 0.60
 _SAME = 1e-9
 
@@ -167,7 +168,7 @@ def _opinion(
     w = w * w.sum() / (w**2).sum()
     table = np.zeros((labels, labels))
     np.add.at(table, (one[both].astype(int), two[both].astype(int)), w)
-    ac1 = gwet_ac1(table)
+    ac1 = _with_unseen(gwet_ac1(table), table)
     return SecondOpinion(
         rows=n,
         raw=float(np.trace(table) / table.sum()),
@@ -175,19 +176,30 @@ def _opinion(
         kappa=cohen_kappa(table),
         alpha=alpha,
         direction=direction,
-        level=_level(n, ac1, direction, paired=paired),
+        level=_level(n, float(table.sum()), ac1, direction, paired=paired),
     )
 
 
-def _level(n: int, ac1: Agreement, direction: Direction | None, *, paired: bool) -> Level:
+def _with_unseen(ac1: Agreement, table: Floats) -> Agreement:
+    """Full agreement leaves no variance: its lower end is where that many agreeing rows are a 2.5 % event."""
+    n, q = table.sum(), len(table)
+    if not np.isclose(np.trace(table), n):
+        return ac1
+    share = np.diag(table) / n
+    chance = float(share @ (1 - share)) / (q - 1)
+    low = float(0.025 ** (1 / n) - chance) / (1 - chance)
+    return replace(ac1, low=low, reading="trusted" if low >= 0.6 else "weak")
+
+
+def _level(n: int, effective: float, ac1: Agreement, direction: Direction | None, *, paired: bool) -> Level:
     if direction is not None and direction.refuted:
         return "restart"
-    if n < FEWEST_ROWS:  # a low bound may be want of rows, a low upper bound is not
-        return "restart" if ac1.high < 0.6 else "unclear"
     if ac1.reading == "restart":
-        return "restart"
+        # A low end may be want of rows; a low upper end is not.
+        enough = n >= FEWEST_ROWS and effective >= FEWEST_EFFECTIVE
+        return "restart" if enough or ac1.high < 0.6 else "unclear"
     supported = not paired or (direction is not None and direction.supported)
-    return "trusted" if ac1.reading == "trusted" and supported else "unclear"
+    return "trusted" if n >= FEWEST_ROWS and ac1.reading == "trusted" and supported else "unclear"
 
 
 def _graded(first: ArrayLike, second: ArrayLike, labels: tuple[int, ...]) -> float | None:

@@ -68,6 +68,9 @@ def world(tmp_path, monkeypatch):
             old = f"ticket {n}: {'asks for the order id' if n % 5 == 0 else 'is short'}"
             label = "" if n >= 40 else "yes" if good(n) else "no"
             table.writerow([f"t{n}", f"Where is parcel {n}?", reply, old, "arm-two", label])
+    state = tmp_path / ".itera" / "judge-check"
+    state.mkdir(parents=True)
+    (state / "seed").write_text("the same sample in every run of the test", "utf-8")
     (tmp_path / "rubric.md").write_text("Good replies ask for the order id.", "utf-8")
 
     def run(server, *arguments, second=SECOND):

@@ -163,12 +163,16 @@ def test_comparisons_in_both_orders(judged):
 
 
 def test_rows_without_a_judgement_are_missing_and_can_undo_a_pass(judged):
+    moods = []
+
     def moody(prompt):
-        row = int(re.search("CANARY([0-9]+)X", prompt)[1])
-        return Scripted("I would rather not.", stop_reason="refusal") if row % 5 == 0 else judge(prompt)
+        refused = moods and int(re.search("CANARY([0-9]+)X", prompt)[1]) % 5 == 0
+        return Scripted("I would rather not.", stop_reason="refusal") if refused else judge(prompt)
 
     with MessagesServer(moody) as server:
         exp = judged(server, effect=0.2, rows=150)
+        go(exp, until="pilot")
+        moods.append("tired")
         go(exp)
         rubric, before = exp.experiment.folder / "rubric.md", len(server.requests)
         rubric.write_text("Any answer is good.", "utf-8")

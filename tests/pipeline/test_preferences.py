@@ -9,16 +9,18 @@ from world import conclude, decide, go, in_process
 from itera_nb.scoring.runs import run_part
 
 PREFER = """
+from pathlib import Path
+
+
 def prefer(output, baseline_output, row):
     return (output == row["label"]) - (baseline_output == row["label"])
 
 
 def prefer_or_fail(output, baseline_output, row):
-    if int(row["text"][6:11]) % 8 == 0:
+    if Path("{flag}").exists() and int(row["text"][6:11]) % 8 == 0:
         raise ValueError("no opinion")
     return prefer(output, baseline_output, row)
 """
-FILES = {"arms/metric.py": PREFER}
 SCORER = 'scorer = "arms/metric.py:prefer"'
 
 
@@ -28,9 +30,16 @@ def record_of(body):
 
 
 @pytest.fixture
-def preferring(make_experiment):
-    def make(name="2026-11-21-prefer", metric=SCORER, **more):
-        return make_experiment(name, rows=120, preset="confirm", metric=metric, files=FILES, **more)
+def flag(tmp_path):
+    """While this file is there, `prefer_or_fail` has no opinion on an eighth of the rows."""
+    return tmp_path / "no-opinion"
+
+
+@pytest.fixture
+def preferring(make_experiment, flag):
+    def make(metric=SCORER, rows=120, **more):
+        files = {"arms/metric.py": PREFER.replace("{flag}", str(flag))}
+        return make_experiment(rows=rows, preset="confirm", metric=metric, files=files, **more)
 
     return make
 
@@ -72,13 +81,18 @@ def test_an_arm_that_fails_loses(preferring):
     """
     exp = preferring(arms={"broken": broken})
     go(exp, until="metric")
+    power = exp.experiment.state.last("metric_locked").body["power"]
+    assert (power["discordance"], power["discordance_measured"], power["baseline"]) == (0.6, False, None)
+    assert "baseline 0" not in exp.metric.lock().text
     table = run_part(exp.experiment, "dev", exp.experiment.spec.arms, trials=1).table
     assert set(table.loc[table["arm"] == "broken", "score"]) == {-1.0}
     assert set(table.loc[table["arm"] == "base", "score"]) == {0.0}
 
 
-def test_missing_preferences_are_bounded_from_minus_one_to_one(preferring):
+def test_missing_preferences_are_bounded_from_minus_one_to_one(preferring, flag):
     exp = preferring(metric='scorer = "arms/metric.py:prefer_or_fail"', effect=0.4)
+    go(exp, until="pilot")
+    flag.touch()
     go(exp)
     record = record_of(decide(exp))
     missing, n = record["missing"], record["n"]
@@ -103,7 +117,7 @@ def test_an_iteration_is_compared_with_the_recorded_baseline(preferring):
 
 
 @pytest.mark.slow
-def test_two_arms_that_both_win_are_compared_through_the_baseline(make_experiment):
+def test_two_arms_that_both_win_are_compared_through_the_baseline(preferring):
     arms = {
         name: f"""
         def answer(row):
@@ -113,7 +127,7 @@ def test_two_arms_that_both_win_are_compared_through_the_baseline(make_experimen
         """
         for name, top in {"good": 80, "best": 100}.items()
     }
-    exp = make_experiment(rows=200, preset="confirm", metric=SCORER, files=FILES, arms=arms)
+    exp = preferring(rows=200, arms=arms)
     go(exp)
     body = decide(exp)
     assert body["outcome"] == "ship"

@@ -63,7 +63,7 @@ def test_a_supported_judge(spec_with):
     assert "60 of 60 labels, on dev rows, blind" in text
     line = check_line(spec, check(found))
     assert line.startswith(
-        "  judge    trusted   openai/gpt-5.5: a1 23 of 23 same preference, AC1 1.00 [1.00, 1.00]"
+        "  judge    trusted   openai/gpt-5.5: a1 23 of 23 same preference, AC1 1.00 [0.86, 1.00]"
     )
     assert "family" not in text
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from itera_nb.exceptions import StoppedError
+from itera_nb.exceptions import ArmError, StoppedError
 from itera_nb.metrics.judge import INJECTIONS, Case, Judge
 from itera_nb.scoring.attempts import Attempt, AttemptLog
-from itera_nb.scoring.judging import Bench, Panel, judge_rows
+from itera_nb.scoring.judging import Bench, Panel, judge_of, judge_rows
 from itera_nb.scoring.planting import plant
 from itera_nb.scoring.results import score_table
 from itera_nb.scoring.scores import score_outputs
@@ -266,6 +266,41 @@ def test_quiet_tables_hold_no_words_of_the_judge(table):
         found, _ = table(server, attempts_of(["CANARY"], "prod-arm"), spec_of(), quiet=True)
     assert "reason" not in found
     assert "CANARY" not in found.to_json()
+
+
+def test_a_secondary_metric_beside_the_judge(table):
+    spec = spec_of()
+    metric = spec.metric.model_copy(update={"secondary": ["words"]})
+    with MessagesServer(longer) as server:
+        found, _ = table(
+            server, attempts_of(["a b c"], "prod-arm"), spec.model_copy(update={"metric": metric})
+        )
+    assert found["secondary:words"].tolist() == [3]
+    assert found["score"].tolist() == [0.5]
+
+
+def test_the_registered_judge(tmp_path):
+    (tmp_path / "r.md").write_text("Answers are polite.", "utf-8")
+    spec = spec_of(scale=5, params={"max_tokens": 9})
+    judge = judge_of(spec, tmp_path, genesis="g")
+    assert judge == Judge("Answers are polite.", MODEL, {"max_tokens": 9}, 5, ("short", "rude"), seed="g")
+    second = judge_of(spec, tmp_path, genesis="g", model="openai/gpt-5.5")
+    assert second == replace(judge, model="openai/gpt-5.5", params={})
+    assert judge_of(spec_of("preference"), tmp_path, genesis="g").pairwise
+    with pytest.raises(ArmError, match=r"r\.md"):
+        judge_of(spec, tmp_path / "nowhere", genesis="g")
+
+
+def test_modes_that_need_no_judge_are_not_asked_for(tmp_path):
+    (tmp_path / "r.md").write_text("x", "utf-8")
+    for modes, asked in (
+        ({"rude": {"weight": 1.0}, "a_as_b": {"output": "b"}}, ("rude",)),
+        ("arms/failures.py:mode", ()),
+        (None, ()),
+    ):
+        metric = MetricSpec(scorer="judge", failure_modes=modes)
+        spec = spec_of().model_copy(update={"metric": metric})
+        assert judge_of(spec, tmp_path, genesis="g").modes == asked
 
 
 # planted injections -----------------------------------------------------------------------------------------

@@ -129,7 +129,7 @@ def test_an_outage_ends_the_run_and_fails_no_row(call, bench, trouble):
 
 def test_an_address_that_was_never_reached_is_given_up_sooner(call, monkeypatch):
     monkeypatch.setattr(loop, "UNREACHED_S", 0.1)
-    with pytest.raises(StoppedError, match="for 0.1 s"):
+    with pytest.raises(StoppedError, match=r"for 0\.1 s"):
         call("abc", lambda x, n: error("connection"))
 
 

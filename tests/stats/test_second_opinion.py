@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import binom
 
 from itera_nb.stats.agreement import cohen_kappa, gwet_ac1, krippendorff_alpha
 from itera_nb.stats.second_opinion import (
@@ -39,6 +40,25 @@ def test_rule_of_thumb_stands_beside_the_bound(agreeing, rows, rule_of_thumb, su
     found = direction_agreement(*directions(agreeing, rows))
     assert (found.agreeing, found.rows) == (agreeing, rows)
     assert (found.rule_of_thumb, found.supported) == (rule_of_thumb, supported)
+
+
+@pytest.mark.parametrize(("true", "passes"), [(0.6, 0.04), (0.8, 0.76), (0.9, 0.99)])
+def test_how_often_thirty_rows_support_a_judge(true, passes):
+    """statistics.md: 4, 76 and 99 % at true agreement .6, .8 and .9."""
+    supported = [k for k in range(31) if direction_agreement(*directions(k, 30)).supported]
+    assert binom.pmf(supported, 30, true).sum() == pytest.approx(passes, abs=0.006)
+
+
+def test_a_coin_passes_the_rule_of_thumb_one_time_in_five():
+    holds = [k for k in range(6) if direction_agreement(*directions(k, 5)).rule_of_thumb]
+    assert binom.pmf(holds, 5, 0.5).sum() == pytest.approx(0.19, abs=0.005)
+
+
+def test_full_agreement_is_not_certainty():
+    found = paired_opinion(*directions(20, 20, ties=10)).ac1
+    assert found.value == 1
+    assert 0.8 < found.low < 0.9
+    assert paired_opinion(*directions(2, 2)).ac1.low < 0.2
 
 
 def test_a_tie_of_the_second_is_no_agreement_and_a_missing_label_no_row():
@@ -100,6 +120,17 @@ def test_graded_scores_have_an_alpha_and_labels_have_none():
     assert found.alpha == pytest.approx(krippendorff_alpha([one, two], "interval"))
     assert found.alpha > 0.9
     assert single_opinion(one.round(), two.round()).alpha is None
+
+
+def test_few_rows_that_stand_for_many_are_no_proof_of_disagreement():
+    """28 discordant rows, and two that stand for all the other 1,972: one of these differs."""
+    first = np.r_[np.ones(28), 0, 0]
+    second = np.r_[np.ones(28), 0, 1]
+    weight = np.r_[np.ones(28), 986, 986]
+    assert paired_opinion(first, second, weight).level == "unclear"
+    assert paired_opinion(first, -second, weight).level == "restart", "the direction is refuted"
+    assert paired_opinion(first, first, weight).level == "unclear"
+    assert paired_opinion(first, first).level == "trusted"
 
 
 def test_weights_bring_an_enriched_sample_back_to_all_rows():
