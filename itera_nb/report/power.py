@@ -25,7 +25,8 @@ def power_view(power: Mapping[str, Any]) -> View:
     looks = [("odds", 1)] + ([("top_up_odds", 2)] if power["top_up_odds"] else [])
     for name, factor in looks:
         for o in power[name]:
-            shares = [_whole(o[k]) for k in ("ship", "scope", "kill", "inconclusive", "literal")]
+            shares = [_whole(o[k]) for k in ("ship", "scope", "kill", "inconclusive")]
+            shares.append(_whole(o["literal"]) if factor == 1 else "")  # which knows no second look
             count = f"{factor * power['test_rows']:,}" + (" with the top-up" if factor > 1 else "")
             rows.append([_truth(o["truth"]), count, *shares])
     return table(headers, rows, title="power of the sealed rows, in percent", notes=_notes(power))

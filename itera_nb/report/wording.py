@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from datetime import UTC, datetime
@@ -79,7 +80,7 @@ def count(value: float) -> str:
 
 def usd(value: float, *, sign: bool = False) -> str:
     """US dollars with as many digits as the amount needs; `sign` prints a plus or minus."""
-    digits = 2 if value == 0 or abs(value) >= 0.01 else 4
+    digits = 2 if value == 0 or abs(value) >= 0.01 else max(4, 1 - math.floor(math.log10(abs(value))))
     prefix = "" if value == 0 else (MINUS if value < 0 else "+" if sign else "")
     return "$0" if value == 0 else f"{prefix}${abs(value):,.{digits}f}"
 

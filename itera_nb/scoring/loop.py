@@ -73,7 +73,7 @@ class _Case:
 
     unit: Unit
     bound_usd: float
-    begun: float
+    begun: float = 0.0
     retries: int = 0
     failures: int = 0
     late: int = 0
@@ -116,7 +116,7 @@ class _Lane:
         assert self.position is not None
         unit = self._units[self.position]
         self.position = next(self._fresh, None)
-        return _Case(unit, self.caller.bound_usd(unit.row) if priced else 0.0, time.monotonic())
+        return _Case(unit, self.caller.bound_usd(unit.row) if priced else 0.0)
 
     def begin(self) -> None:
         self.in_flight += 1
@@ -224,6 +224,7 @@ class _Loop:
             return None
         lane.begin()
         self._running += 1
+        case.begun = case.begun or time.monotonic()
         return lane, case
 
     async def _work_on(self, lane: _Lane, case: _Case) -> None:

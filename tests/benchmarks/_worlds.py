@@ -186,14 +186,17 @@ class Intervals:
         return (self.low <= truth + _FLOOR) & (self.high >= truth - _FLOOR)
 
 
-def recommended(d, world, *, alpha=0.05):
-    """The interval of `itera_nb.stats.paired.paired_delta` for draws x rows differences, written again."""
+def recommended(d, world, *, alpha=0.05, pseudo=1.0):
+    """The interval of `itera_nb.stats.paired.paired_delta` for draws x rows differences, written again.
+
+    `pseudo` is the size of the pseudo-rows, one or one a draw.
+    """
     n = world.rows
     centre = d.sum(1) / (n + 2)
     sums, sizes = cluster_sums(d, world.cluster_size)
     residual = sums - sizes * centre[:, None]
     k = 1.0 if world.trials == world.cluster_size == 1 else (sizes.size + 2) / (sizes.size + 1)
-    variance = ((residual**2).sum(1) + (1 - centre) ** 2 + (1 + centre) ** 2) * k / (n + 2) ** 2
+    variance = ((residual**2).sum(1) + (pseudo - centre) ** 2 + (pseudo + centre) ** 2) * k / (n + 2) ** 2
     half = special.stdtrit(n**2 / float(sizes @ sizes) + 1, 1 - alpha / 2) * np.sqrt(variance)
     return Intervals(np.maximum(centre - half, -1), np.minimum(centre + half, 1))
 

@@ -18,7 +18,7 @@ TOML = """
 [judge]
 rubric = "rubric.md"
 model = "anthropic/claude-haiku-4-5"
-planted = 6
+planted = 3
 {more}
 
 [models.anthropic]
@@ -95,8 +95,8 @@ def test_from_the_rubric_to_the_page(judged):
     assert 0 < dev["judge"]["calls"] <= calls
     assert dev["judge"]["missing"] == 0
     planted = dev["planted"]
-    assert (planted["rows"], planted["flips"]) == (6, 1)
-    assert planted["low"] < 1 / 6 < planted["high"]
+    assert (planted["rows"], planted["flips"]) == (3, 1)
+    assert planted["low"] < 1 / 3 < planted["high"]
     # Free arms stay free: the judge's price stands apart.
     assert dev["arms"]["better"]["cost_per_1k_usd"] == 0
     assert dev["judge"]["cost_usd"] > 0
@@ -110,7 +110,7 @@ def test_from_the_rubric_to_the_page(judged):
     assert modes["rude"]["arm_count"] == 0
     text = (folder / "conclusion.md").read_text("utf-8")
     assert "Scores are those of a language model (anthropic/claude-haiku-4-5) by a locked rubric." in text
-    assert "of 6 outputs that had not passed or won, 1 did with an instruction" in text
+    assert "of 3 outputs that had not passed or won, 1 did with an instruction" in text
     audit = {line["id"]: line for line in json.loads((folder / "data.json").read_text())["itera"]["audit"]}
     assert audit["SG05"]["status"] == "met"
     assert "rubric.md" in audit["SG05"]["evidence"]
@@ -155,7 +155,7 @@ def test_comparisons_in_both_orders(judged):
         body = conclude(exp)
     (record,) = body["verdict"]["records"]
     assert body["outcome"] == "ship"
-    assert 0.15 < record["estimate"] < 0.45
+    assert 0.2 < record["estimate"] < 0.6
     assert body["verdict"]["judge"]["conflicts"] == 0
     text = (exp.experiment.folder / "conclusion.md").read_text("utf-8")
     assert "net win rate" in text

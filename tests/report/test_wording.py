@@ -49,6 +49,7 @@ PLAIN = re.compile(r"<p>(.*)</p>\n", re.DOTALL)
         (usd(0.02, sign=True), "+$0.02"),
         (usd(-2.2, sign=True), "−$2.20"),
         (usd(0.0018), "$0.0018"),
+        (usd(0.0000352), "$0.000035"),
         (milliseconds(-1060.0, sign=True), "−1,060\u00a0ms"),
         (milliseconds(0.4), "0.4\u00a0ms"),
         (moment("2026-11-21T15:02:11+01:00"), "21 Nov 2026 14:02"),

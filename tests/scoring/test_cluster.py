@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections import Counter
@@ -14,7 +15,7 @@ from world import go
 
 from itera_nb.exceptions import ArmError, IteraError, StoppedError
 from itera_nb.scoring import node
-from itera_nb.scoring.cluster import CHUNK, SCHEDULER
+from itera_nb.scoring.cluster import CHUNK, SCHEDULER, connection
 from itera_nb.scoring.keys import path_digest
 from itera_nb.session import open as open_session
 
@@ -243,6 +244,15 @@ def test_a_scheduler_that_does_not_answer(make_experiment, monkeypatch):
     go(exp, until="train")
     with pytest.raises(IteraError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"):
         exp.run("dev", scheduler="tcp://127.0.0.1:9")
+
+
+def test_without_dask_it_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with (
+        pytest.raises(IteraError, match=r'pip install "itera-nb\[dask\]"'),
+        connection("tcp://127.0.0.1:9")(),
+    ):
+        pass
 
 
 @pytest.fixture(scope="module")
