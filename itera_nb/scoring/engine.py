@@ -152,7 +152,8 @@ class Work:
             raise BudgetReachedError(
                 f"the next call could cross the budget of ${self.budget.limit_usd:g} "
                 f"(${self.budget.spent_usd:.4f} spent)",
-                fix="raise the budget and run the same command again; what is recorded is not repeated",
+                fix='raise budget_usd (once it is locked: itera amend --why "…"), or for the test rows '
+                'itera run --accept budget="why"; then run the same command again: no call is repeated',
             )
         return allowed is True
 

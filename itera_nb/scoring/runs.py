@@ -86,17 +86,17 @@ def judge_panel(
     *,
     quiet: bool = False,
     settings: RunSpec | None = None,
+    budget_usd: float | None = None,
 ) -> Panel | None:
     """The registered judge with the rubric in snapshot `root`; None for a metric that asks none.
 
-    Its calls are recorded in `log` and count against the budget, as those of the arms do; they run with
+    Its calls are recorded in `log` and count against `budget_usd`, as those of the arms do; they run with
     `settings`, by default the registered ones.
     """
     spec = experiment.spec
     if spec.judge is None:
         return None
-    budget = None if quiet else spec.run.budget_usd
-    bench = Bench(log, settings or spec.run, spec.models, quiet=quiet, budget_usd=budget)
+    bench = Bench(log, settings or spec.run, spec.models, quiet=quiet, budget_usd=budget_usd)
     return Panel(judge_of(spec, root, genesis=experiment.genesis), bench, arm_inputs(experiment))
 
 
@@ -270,7 +270,7 @@ def run_part(
                 budget_usd=spec.run.budget_usd,
                 cluster=connection(where) if where else None,
             )
-        panel = judge_panel(experiment, root, log, settings=settings)
+        panel = judge_panel(experiment, root, log, settings=settings, budget_usd=spec.run.budget_usd)
         table = score_table(attempts, rows, spec, root, panel=panel)
     table["reused"] = [log.is_earlier(attempt.key) for attempt in attempts]
     kept = table["arm"].isin(wanted)
@@ -306,7 +306,7 @@ def against_itself(experiment: Experiment, attempts: Sequence[Attempt], part: st
     again = [replace(a, arm=AGAIN, trial=0) for a in attempts if a.trial == last]
     _, root = runnable(experiment, {spec.baseline: spec.arms[spec.baseline]})
     with AttemptLog(experiment.path(ATTEMPTS)) as log:
-        panel = judge_panel(experiment, root, log)
+        panel = judge_panel(experiment, root, log, budget_usd=experiment.spec.run.budget_usd)
         table = score_table([*first, *again], part_rows(experiment, part), spec, root, panel=panel)
     return table[table["arm"] == AGAIN]
 
@@ -318,7 +318,7 @@ def plant_injections(experiment: Experiment, ran: Ran) -> Planted | None:
         return None
     _, root = runnable(experiment, {spec.baseline: spec.arms[spec.baseline]})
     with AttemptLog(experiment.path(ATTEMPTS)) as log:
-        panel = judge_panel(experiment, root, log)
+        panel = judge_panel(experiment, root, log, budget_usd=experiment.spec.run.budget_usd)
         assert panel is not None
         rows = part_rows(experiment, "dev")
         return plant(ran.attempts, ran.table, rows, spec, panel, experiment.genesis)

@@ -102,7 +102,7 @@ def check_judge(experiment: Experiment) -> JudgeCheck:
     asked = _asked(experiment, results)
     _, root = runnable(experiment, {experiment.spec.baseline: experiment.spec.arms[experiment.spec.baseline]})
     with AttemptLog(experiment.path("runs", "attempts.jsonl")) as log:
-        panel = judge_panel(experiment, root, log)
+        panel = judge_panel(experiment, root, log, budget_usd=experiment.spec.run.budget_usd)
         assert panel is not None
         found = labels(asked, ask_model(asked, panel, judge.second))
     return _finish(experiment, results, found, complete=True)

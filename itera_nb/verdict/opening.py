@@ -40,6 +40,7 @@ from itera_nb.seal.parquet import AgeLines, commitment, read_sealed
 from itera_nb.source.parts import to_rows
 from itera_nb.spec import ArmSpec, Spec
 from itera_nb.stats.paired import Delta
+from itera_nb.verdict.money import money_left, require_money
 from itera_nb.verdict.preflight import require_ready
 from itera_nb.verdict.record import Verdict
 from itera_nb.verdict.rule import evaluate, retrospective
@@ -96,13 +97,15 @@ def _alone(experiment: Experiment) -> Iterator[None]:
 
 def _open_and_decide(experiment: Experiment) -> dict[str, Any]:
     require_ready(experiment)
-    state = experiment.state
+    state, secret = experiment.state, experiment.secret
+    left = money_left(experiment, _Sealed([secret.recipient], secret.identity))
     if state.pass_open:
         claim = experiment.record("resumed", {"count": len(state.all("resumed")) + 1})
     else:
+        require_money(experiment, left)
         nonce = secrets.token_hex(16)
         claim = experiment.record("test_opened", {"nonce": nonce, "batch": len(state.all("test_opened")) + 1})
-    results, rows = _with_earlier(experiment, *_score(experiment))
+    results, rows = _with_earlier(experiment, *_score(experiment, left))
     verdict = decide(experiment, results, rows)
     body = {
         "outcome": verdict.outcome,
@@ -151,7 +154,7 @@ def decide(experiment: Experiment, results: pd.DataFrame, rows: pd.DataFrame) ->
     return replace(found, records=[replace(r, power_expected=foreseen) for r in found.records])
 
 
-def _score(experiment: Experiment) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _score(experiment: Experiment, budget_usd: float | None) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Score every locked arm on every sealed row; returns published results and the rows' strata."""
     spec, locked = experiment.spec, _locked(experiment)
     batches = experiment.state.batches
@@ -182,8 +185,9 @@ def _score(experiment: Experiment) -> tuple[pd.DataFrame, pd.DataFrame]:
                 namespace="test",
                 quiet=True,
                 progress=step,
+                budget_usd=budget_usd,
             )
-        panel = judge_panel(experiment, snapshot, log, quiet=True)
+        panel = judge_panel(experiment, snapshot, log, quiet=True, budget_usd=budget_usd)
         results = score_table(attempts, rows, spec, snapshot, quiet=True, panel=panel)
         if panel is not None:
             results = _with_second(experiment, attempts, results, rows, panel, f"test{suffix}")
