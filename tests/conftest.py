@@ -193,7 +193,7 @@ def make_evidence():
     return make
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # a browser that stays open keeps an event loop running in this thread
 def browser():
     """Headless Chromium; without one these tests are left out, except in CI, which has to install it."""
     from playwright.sync_api import sync_playwright

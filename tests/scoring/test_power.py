@@ -49,8 +49,8 @@ def test_a_relative_effect_is_resolved_with_the_measured_baseline(make_experimen
 
 
 def test_what_the_baseline_leaves_bounds_the_discordance_and_the_effects(make_experiment):
-    _, power = locked(make_experiment, rows=200, accuracy=0.96, effect=0.02, rule="min_effect = 0.08")
-    assert power["headroom"] < 0.08
+    _, power = locked(make_experiment, rows=200, accuracy=0.99, effect=0.01, rule="min_effect = 0.12")
+    assert power["headroom"] < 0.12
     assert power["discordance"] == pytest.approx(max(2 * power["headroom"], 0.01), abs=1e-3)
     assert [o["truth"] for o in power["odds"]] == [0.0]
     assert power_expected(power) is None
