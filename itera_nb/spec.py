@@ -370,10 +370,9 @@ class Spec(_Section):
         """Planned trials of each row; `auto` plans three and the pilot may find one enough."""
         return 3 if self.run.trials == "auto" else self.run.trials
 
-    @property
-    def expected_effect(self) -> float:
-        """The registered expected effect, or the guess of twice the smallest effect worth acting on."""
-        return self.frame.expected_effect or 2 * self.rule.min_effect.value
+    def expected_effect(self, smallest: float) -> float:
+        """The registered expected effect (a fraction), or the guess of twice the `smallest` worth having."""
+        return self.frame.expected_effect or 2 * smallest
 
 
 class IterationSpec(_Section):

@@ -265,7 +265,7 @@ def test_the_shortest_file_has_documented_defaults(load):
     assert spec.split.preset == "confirm"
     assert spec.split.fractions == (0.10, 0.20, 0.70)
     assert (spec.run.trials, spec.run.timeout_s, spec.source.cap) == (3, 60.0, 3)
-    assert spec.expected_effect == pytest.approx(0.10)
+    assert spec.expected_effect(spec.rule.min_effect.value) == pytest.approx(0.10)
 
 
 def test_an_iterate_section_chooses_the_split_for_tuning(load):

@@ -112,7 +112,7 @@ def _experiment(
         "opened_at": opened.ts,
         "concluded_at": done.ts,
         "folder": _relative(experiment),
-        "expected_effect": spec.expected_effect,
+        "expected_effect": spec.expected_effect(records[0]["tau"]),
         "limitations": list(spec.frame.limitations),
         "production_counts": "not checked" if audit is None else _audit_words(audit.body),
     }

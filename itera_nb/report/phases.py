@@ -57,7 +57,7 @@ def frame(experiment: Experiment) -> View:
         ["question", spec.frame.question],
         ["hypothesis", spec.frame.hypothesis],
         ["rule", rule_sentence(spec, tau.value) + (" (relative to the baseline)" if tau.relative else "")],
-        ["expected effect", f"{points(spec.expected_effect)} points{_guess(spec)}"],
+        ["expected effect", _expected(spec)],
         ["baseline", f"{spec.baseline}  {spec.arms[spec.baseline].ref}"],
         *([f"arm {name}", spec.arms[name].change] for name in (*spec.candidates, *spec.controls)),
         ["split", f"{spec.split.preset} {'/'.join(f'{100 * x:.0f}' for x in spec.split.fractions)}"],
@@ -67,8 +67,14 @@ def frame(experiment: Experiment) -> View:
     return table(["", "as registered"], rows, title=experiment.name, notes=[note])
 
 
-def _guess(spec: Spec) -> str:
-    return "" if spec.frame.expected_effect else " (a guess: twice the smallest effect worth acting on)"
+def _expected(spec: Spec) -> str:
+    smallest = spec.rule.min_effect
+    if spec.frame.expected_effect is not None:
+        return f"{points(spec.frame.expected_effect)} points"
+    relative = " of the baseline" if smallest.relative else ""
+    return (
+        f"{points(2 * smallest.value)} points{relative} (a guess: twice the smallest effect worth acting on)"
+    )
 
 
 def changes(found: Sequence[ArmChange]) -> View:

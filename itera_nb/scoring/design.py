@@ -41,7 +41,7 @@ def outlook(experiment: Experiment) -> Outlook:
     measured, scored = state.last("baseline_measured"), state.scored("dev")
     baseline = float(measured.body["value"]) if measured else None
     smallest = min(spec.rule.min_effect.absolute(1.0 if baseline is None else baseline), LARGEST)
-    expected = min(spec.frame.expected_effect or 2 * smallest, LARGEST)
+    expected = min(spec.expected_effect(smallest), LARGEST)
     found = scored.body.get("discordance") if scored else None
     if found is None and spec.metric.pairwise:
         discordance = GUESSED_WINNERS

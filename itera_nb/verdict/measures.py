@@ -208,7 +208,7 @@ def pareto_shares(evidence: Evidence, rng: np.random.Generator) -> dict[str, dic
 
 def rows_needed(spec: Spec, d: Floats, rule: decision.Rule) -> int | None:
     """Test rows for 80 % power at the registered expected effect and the row variance seen here."""
-    expected = spec.expected_effect
+    expected = spec.expected_effect(rule.min_effect)
     if rule.goal != "better" or expected <= rule.null:
         return None
     variance = float(d.var(ddof=1)) if d.size > 1 else 0.0

@@ -107,6 +107,8 @@ def test_a_relative_effect_is_resolved_with_the_baselines_test_value(decide):
     record = decide(gain(0.08), 'min_effect = "20%"\nextension = "none"').records[0]
     assert record.tau == pytest.approx(0.10)
     assert record.outcome == "inconclusive"
+    absolute = decide(gain(0.08), 'min_effect = 0.10\nextension = "none"').records[0]
+    assert record.n_needed == absolute.n_needed, "the hoped-for effect is resolved too"
     assert decide(gain(0.08), 'min_effect = "10%"\nextension = "none"').outcome == "ship"
 
 
