@@ -127,8 +127,8 @@ class Experiment:
         refusal.record = self._append(self.genesis, "attempt_refused", body).seq
         raise refusal
 
-    def ask(self, safeguard: str, question: str, why: str) -> None:
-        """Refuse until a person has answered this safeguard's question with a reason.
+    def ask(self, safeguard: str, question: str, why: str, *, remedy: str = "") -> None:
+        """Refuse until a person has answered this safeguard's question with a reason; or do the `remedy`.
 
         Raises:
             Refusal: With the command that accepts.
@@ -137,6 +137,7 @@ class Experiment:
             instead = (
                 f'accept it with a reason, which the conclusion prints: itera run --accept {safeguard}="why"'
             )
+            instead = f"{remedy}, or {instead}" if remedy else instead
             self.refuse(Refusal(safeguard, question, why=why, instead=instead, asks=True))
 
     def _begin(self) -> None:

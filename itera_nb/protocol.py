@@ -71,6 +71,12 @@ class State:
         since = self.amended_at if type_ in VOIDED else 0
         return next((r for r in reversed(self.records) if r.type == type_ and r.seq > since), None)
 
+    def the(self, type_: str) -> Record:
+        """As `last`, for a record that must be there by now."""
+        record = self.last(type_)
+        assert record is not None, type_
+        return record
+
     @cached_property
     def amended_at(self) -> int:
         """Sequence number of the latest amendment, or 0."""
@@ -123,6 +129,11 @@ class State:
         """Iterations registered since the last gate: the open sprint."""
         gate = self.last("gate")
         return tuple(r for r in self.all("iteration_registered") if gate is None or r.seq > gate.seq)
+
+    @property
+    def revealed(self) -> set[str]:
+        """Ids of the dev rows whose text was shown to a person."""
+        return {row for record in self.all("revealed") for row in record.body["ids"]}
 
     def answer(self, safeguard: str) -> Record | None:
         """The reason with which a person accepted this safeguard's question."""

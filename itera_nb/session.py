@@ -36,11 +36,21 @@ def open(folder: str | Path = ".") -> Session:  # noqa: A001 - reads as itera_nb
     return Session(experiment)
 
 
-class Session:
+class _Room:
+    def __init__(self, experiment: Experiment) -> None:
+        self.experiment = experiment
+
+    def _unchanged(self) -> None:
+        from itera_nb.arms.lock import require_unchanged
+
+        require_unchanged(self.experiment)
+
+
+class Session(_Room):
     """An experiment as a person works with it."""
 
     def __init__(self, experiment: Experiment) -> None:
-        self.experiment = experiment
+        super().__init__(experiment)
         self.frame = _Frame(experiment)
         self.arms = _Arms(experiment)
         self.source = _Source(experiment)
@@ -247,22 +257,14 @@ class Session:
         self.experiment.require("concluded")
         return section_view(build(self.experiment), name)  # type: ignore[arg-type]
 
-    def _unchanged(self) -> None:
-        from itera_nb.arms.lock import require_unchanged
-
-        require_unchanged(self.experiment)
-
 
 ASKING = {"SG08", "SG12", "SG13", "budget"}
 
 
-class _Frame:
-    def __init__(self, experiment: Experiment) -> None:
-        self._experiment = experiment
-
+class _Frame(_Room):
     def form(self) -> View:
         """The registered frame and rule, as they stand in experiment.toml."""
-        return phases.frame(self._experiment)
+        return phases.frame(self.experiment)
 
     def lock(self) -> View:
         """Lock question, arms and rule before any row is drawn."""
@@ -270,128 +272,105 @@ class _Frame:
         from itera_nb.metrics.scorers import built_in, is_own
         from itera_nb.spec import JUDGED
 
-        metric = self._experiment.spec.metric
+        metric = self.experiment.spec.metric
         for name in (metric.scorer, *metric.secondary):
             if not is_own(name) and name not in JUDGED:
                 built_in(name, metric)
-        return phases.frame_locked(lock_frame(self._experiment))
+        return phases.frame_locked(lock_frame(self.experiment))
 
 
-class _Arms:
-    def __init__(self, experiment: Experiment) -> None:
-        self._experiment = experiment
-
+class _Arms(_Room):
     def changes(self) -> View:
         """What each arm changes against the baseline, computed from its files."""
         from itera_nb.arms.lock import arm_changes, manifests
 
-        return phases.changes(arm_changes(self._experiment.spec, manifests(self._experiment)))
+        return phases.changes(arm_changes(self.experiment.spec, manifests(self.experiment)))
 
 
-class _Source:
-    def __init__(self, experiment: Experiment) -> None:
-        self._experiment = experiment
-
+class _Source(_Room):
     def preview(self) -> View:
         """Columns, types and counts; no rows, since any of them may become a test row."""
-        return phases.preview(self._experiment.isolated("itera_nb.source", "preview"))
+        return phases.preview(self.experiment.isolated("itera_nb.source", "preview"))
 
     def sample(self) -> View:
         """Fix the sample: caps, and what they dropped."""
-        from itera_nb.arms.lock import require_unchanged
         from itera_nb.source.phase import sample
 
-        require_unchanged(self._experiment)
-        return phases.sampled(sample(self._experiment))
+        self._unchanged()
+        return phases.sampled(sample(self.experiment))
 
     def audit(self) -> View:
         """The sample against production's counts."""
         from itera_nb.source.phase import audit
 
-        return phases.distribution(*audit(self._experiment))
+        return phases.distribution(*audit(self.experiment))
 
     def accept(self, why: str) -> View:
         """Accept a failed distribution audit with a reason that the conclusion prints."""
         from itera_nb.source.phase import accept_audit
 
-        record = accept_audit(self._experiment, why)
+        record = accept_audit(self.experiment, why)
         return tables.message(f"distribution audit: {record.type.replace('_', ' ')}", why)
 
 
-class _Split:
-    def __init__(self, experiment: Experiment) -> None:
-        self._experiment = experiment
-
+class _Split(_Room):
     def seal(self) -> View:
         """Split, and seal the test rows before anyone has seen them."""
-        from itera_nb.arms.lock import require_unchanged
         from itera_nb.source.phase import seal
 
-        require_unchanged(self._experiment)
-        return phases.sealed(seal(self._experiment))
+        self._unchanged()
+        return phases.sealed(seal(self.experiment))
 
 
-class _Train:
-    def __init__(self, experiment: Experiment) -> None:
-        self._experiment = experiment
-
+class _Train(_Room):
     def head(self, n: int = 5) -> View:
         """The first train rows, which may be read."""
         from itera_nb.scoring.runs import part_rows
 
-        rows = part_rows(self._experiment, "train")[:n]
+        rows = part_rows(self.experiment, "train")[:n]
         headers = list(rows[0]) if rows else []
         return tables.table(headers, [[row[h] for h in headers] for row in rows], title="train rows")
 
 
-class _Metric:
-    def __init__(self, experiment: Experiment) -> None:
-        self._experiment = experiment
-
+class _Metric(_Room):
     def try_on(self, n: int = 5) -> View:
         """The scorer on the baseline's train outputs, and the baseline's value."""
-        from itera_nb.arms.lock import require_unchanged
         from itera_nb.scoring.registered import measure_baseline
 
-        require_unchanged(self._experiment)
-        return phases.baseline(self._experiment.spec, measure_baseline(self._experiment), n)
+        self._unchanged()
+        return phases.baseline(self.experiment.spec, measure_baseline(self.experiment), n)
 
     def failure_modes(self) -> View:
         """The registered failure modes and how often the baseline shows them on train."""
         from itera_nb.scoring.registered import measure_baseline
 
-        return phases.failure_modes(measure_baseline(self._experiment))
+        return phases.failure_modes(measure_baseline(self.experiment))
 
     def lock(self) -> View:
         """Lock scorer, failure modes, severity and rule before any candidate runs."""
-        from itera_nb.arms.lock import require_unchanged
         from itera_nb.scoring.registered import lock_metric
 
-        require_unchanged(self._experiment)
-        return phases.metric_locked(lock_metric(self._experiment))
+        self._unchanged()
+        return phases.metric_locked(lock_metric(self.experiment))
 
 
-class _Judge:
-    def __init__(self, experiment: Experiment) -> None:
-        self._experiment = experiment
-
+class _Judge(_Room):
     def rubric(self) -> View:
         """The judge's rubric, if the metric has one."""
         from itera_nb.report.judged import rubric
 
-        return rubric(self._experiment.spec, self._experiment.folder)
+        return rubric(self.experiment.spec, self.experiment.folder)
 
     def check(self) -> View:
         """Agreement of the registered second judge, or of a person's blind ratings, on sampled dev rows."""
-        from itera_nb.arms.lock import require_unchanged
         from itera_nb.report.judge_check import check_view
         from itera_nb.scoring.judge_check import HUMAN
         from itera_nb.verdict.dev_check import check_judge, worksheet
 
-        experiment = self._experiment
+        experiment = self.experiment
         if experiment.spec.judge is None:
             return tables.message("no judge to check: the metric is deterministic")
-        require_unchanged(experiment)
+        self._unchanged()
         found = check_judge(experiment)
         wanted = found.second == HUMAN and found.record is None and not experiment.state.has("test_opened")
         return check_view(experiment.spec, found, worksheet(experiment) if wanted else None)

@@ -291,17 +291,19 @@ def test_few_unpaired_rows_count_by_share_and_by_side():
     assert compare(base, arm.iloc[:-5]).worst_must_pass  # 5 of 100, but all on one side
 
 
-def test_missing_scores_follow_intention_to_treat_and_bounds():
+def test_missing_scores_are_not_zero_and_bounded():
     base, arm = two(100, 40, 5, 55)
     arm["correct"] = arm["correct"].astype(object)
     arm.loc[:3, "correct"] = None
     report = compare(base, arm)
-    assert report.n == 200
+    assert report.n == 196
     assert report.missing == (0, 4)
-    assert report.estimate == pytest.approx((40 - 5 - 4) / 200)
-    assert report.worst.estimate == report.estimate
+    gone = 4 * (base["correct"][:4].mean())
+    assert report.estimate == pytest.approx((40 - 5) / 196)
+    assert report.baseline_score == pytest.approx((base["correct"].sum() - gone) / 196)
+    assert report.worst.estimate == pytest.approx((40 - 5 - gone) / 200)
     assert report.best.estimate == pytest.approx((40 - 5) / 200)
-    assert "0 of baseline, 4 of arm; a row without any counts 0" in str(report)
+    assert "0 of baseline, 4 of arm; missing, not 0: 196 rows" in str(report)
     arm.loc[:60, "correct"] = None
     assert compare(base, arm).worst_must_pass
 
@@ -421,8 +423,8 @@ def test_names_of_arms(tmp_path):
         (["yes", "No", " yes ", "no"], [1, 0, 1, 0]),
         ([True, False, True, False], [1, 0, 1, 0]),
         (["0.25", "1e-1", "1.0", ".5"], [0.25, 0.1, 1, 0.5]),
-        ([1, 0, 1, None], [1, 0, 1, 0]),
-        (["1", "0", "NaN", "n/a"], [1, 0, 0, 0]),
+        ([1, 0, 1, None], [1, 0, 1]),
+        (["1", "0", "NaN", "n/a"], [1, 0]),
     ],
 )
 def test_scores_in_every_spelling(values, expected):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Any, Literal, Protocol, Self, TypeAlias
 
 from itera_nb._typing import JSON, Row
@@ -37,9 +36,7 @@ class Caller(Protocol):
         """Ready to call."""
         ...
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         """Release what the arm holds."""
         ...
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from itera_nb.models.client import Client
@@ -46,13 +45,9 @@ class Clients:
         return self._open[vendor]
 
     async def __aenter__(self) -> Self:
-        """Nothing is opened yet."""
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
-    ) -> None:
-        """Close every client."""
+    async def __aexit__(self, *_: object) -> None:
         self._open.clear()
         await self._stack.aclose()
 

@@ -11,7 +11,6 @@ import tempfile
 import time
 from asyncio.subprocess import PIPE, Process, SubprocessStreamProtocol
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from itera_nb._typing import Row
@@ -50,14 +49,10 @@ class CommandCaller:
         self._scratch: Path | None = None
 
     async def __aenter__(self) -> Self:
-        """Make a folder for what the command leaves behind."""
         self._scratch = Path(tempfile.mkdtemp(prefix="itera-"))
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
-    ) -> None:
-        """Remove it."""
+    async def __aexit__(self, *_: object) -> None:
         if self._scratch is not None:
             shutil.rmtree(self._scratch, ignore_errors=True)
 

@@ -7,7 +7,6 @@ import os
 import time
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from itera_nb._typing import Row
@@ -50,7 +49,6 @@ class HttpCaller:
         self._session: ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        """Open a pool of connections."""
         import aiohttp
 
         self._session = aiohttp.ClientSession(
@@ -61,10 +59,7 @@ class HttpCaller:
         )
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
-    ) -> None:
-        """Close all connections."""
+    async def __aexit__(self, *_: object) -> None:
         if self._session is not None:
             await self._session.close()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from itera_nb._typing import JSON, Row
@@ -58,13 +57,10 @@ class PromptCaller:
         self._client: Client | None = None
 
     async def __aenter__(self) -> Self:
-        """Ready to call."""
         self._client = await self._clients.of(self.vendor)
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         """Nothing: the client is shared, and closed by `clients`."""
 
     def check(self, row: Row) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from itera_nb._typing import JSON, Row
@@ -42,12 +41,9 @@ class RecordedCaller:
         self._answers = _read(arm.file, self._id, arm.spec)
 
     async def __aenter__(self) -> Self:
-        """Nothing is to be opened."""
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         """Nothing is to be closed."""
 
     def check(self, row: Row) -> None:

@@ -59,7 +59,7 @@ class ReportReader:
     def read(self, data: bytes, latency_ms: float) -> Answer:
         """The answer in a reply that came after `latency_ms` milliseconds."""
         answer = replace(self._read(data), latency_ms=latency_ms)
-        if self._spec.cost == "free":
+        if self._spec.cost == "free" and not (answer.usage or answer.cost_usd):
             answer = replace(answer, cost_usd=0.0)
         self.dearest_usd = max(self.dearest_usd, answer.cost_usd or 0.0)
         return answer

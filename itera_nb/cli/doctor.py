@@ -14,7 +14,7 @@ from typing import Literal, TypeAlias
 import click
 
 from itera_nb.experiment import Experiment
-from itera_nb.models.checks import ModelCheck, check_models
+from itera_nb.models.checks import ModelCheck, check_models, unpriced
 from itera_nb.models.credentials import DOTENV
 from itera_nb.spec import looks_like_a_key
 
@@ -60,26 +60,28 @@ def doctor(folder: Path) -> int:
 
 
 def _experiment(experiment: Experiment) -> Iterator[Line]:
+    without = unpriced(experiment.spec)
     for found in check_models(experiment.spec):
-        yield _model(found)
-        if not found.trouble and found.input_usd is None and _is_priced(experiment, found):
+        unknown = not found.trouble and found.model in without
+        yield _model(found, "price unknown" if unknown else "")
+        if unknown:
             fix = f'give its prices in prices.toml under ["{found.model}"], or the arm cost = "free"'
             yield Line("note", "price", f"{found.model} has none: its cost stays unknown", fix)
     yield from _secrets(experiment.folder)
     yield _custody(experiment)
 
 
-def _is_priced(experiment: Experiment, found: ModelCheck) -> bool:
-    free = {name for name, arm in experiment.spec.arms.items() if arm.cost == "free"}
-    return not set(found.used_by) <= free
-
-
-def _model(found: ModelCheck) -> Line:
+def _model(found: ModelCheck, price: str) -> Line:
     level: Level = (
         "ok" if not found.trouble else "refused" if found.trouble in {"refused", "unreachable"} else "missing"
     )
-    parts = [f"{found.model} ({', '.join(found.used_by)})", f"key {found.key}", found.state]
-    if found.input_usd is not None and found.output_usd is not None:
+    parts = [
+        f"{found.model} ({', '.join(found.used_by)})",
+        f"key {found.key}",
+        found.state,
+        *([price] if price else []),
+    ]
+    if not price and found.input_usd is not None and found.output_usd is not None:
         parts.append(f"${found.input_usd:g} in, ${found.output_usd:g} out per million tokens")
     return Line(level, "model", "   ".join(parts), found.fix)
 

@@ -39,7 +39,7 @@ _FILE = click.Path(path_type=Path)
     "--good-from", default=0.5, show_default=True, type=click.FloatRange(0, 1), help="Share of the scale."
 )
 @click.option(
-    "--budget", "budget_usd", type=click.FloatRange(min=0), metavar="USD", help="For all calls together."
+    "--budget", "budget_usd", type=click.FloatRange(min=0), metavar="USD", help="For all calls of this audit."
 )
 @click.option(
     "--base-url", "urls", multiple=True, metavar="VENDOR=URL", help="An OpenAI-compatible endpoint."

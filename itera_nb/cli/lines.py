@@ -39,8 +39,7 @@ def _keys(spec: Spec) -> list[str]:
 
 def frame(experiment: Experiment) -> str:
     """Phase 0."""
-    record = experiment.state.last("frame_locked")
-    assert record is not None
+    record = experiment.state.the("frame_locked")
     changes = "; ".join(
         f"{arm}: {', '.join(parts) or 'nothing'}" for arm, parts in record.body["changes"].items()
     )
@@ -49,8 +48,7 @@ def frame(experiment: Experiment) -> str:
 
 def source(experiment: Experiment) -> str:
     """Phase 1."""
-    record = experiment.state.last("sealed")
-    assert record is not None
+    record = experiment.state.the("sealed")
     counts, found = record.body["counts"], record.body["duplicates"]
     parts = "  ".join(f"{part} {counts[part]:,}" for part in ("train", "dev", "test"))
     twins = (
@@ -61,8 +59,7 @@ def source(experiment: Experiment) -> str:
 
 def metric(experiment: Experiment) -> str:
     """Phase 2."""
-    record = experiment.state.last("metric_locked")
-    assert record is not None
+    record = experiment.state.the("metric_locked")
     modes = len(record.body["modes"])
     scored = f"{experiment.spec.metric.scorer}, {modes} failure modes"
     value = f"baseline on train {percent(record.body['baseline'])}"
@@ -118,8 +115,7 @@ def diagnose(experiment: Experiment) -> str:
 
 def verdict(experiment: Experiment) -> str:
     """Phase 5: one block an arm, then where the conclusion is."""
-    record = experiment.state.last("verdict")
-    assert record is not None
+    record = experiment.state.the("verdict")
     found = record.body["verdict"]
     lines: list[str] = []
     for arm in found["records"]:

@@ -113,7 +113,9 @@ def _pilot(exp: Session, *, yes: bool, in_full: bool) -> None:
         raise IteraError("stopped after the pilot", fix="mend the arm, then: itera run")
     if crosses_budget(experiment):
         why = click.prompt(
-            "It may cross the budget. Why go on? (empty: stop)", default="", show_default=False
+            "It may cross the budget. Why go on? (the sealed pass asks again; empty: stop)",
+            default="",
+            show_default=False,
         )
         if not why.strip():
             raise IteraError(
@@ -151,12 +153,20 @@ def _open(experiment: Experiment) -> int:
     from itera_nb.cli import lines
     from itera_nb.notebooks.runner import VERDICT, execute
     from itera_nb.report.files import render
+    from itera_nb.verdict.money import money_left, require_money
     from itera_nb.verdict.preflight import require_ready
 
     require_ready(experiment)
-    batch = experiment.state.batches[-1].body
+    state = experiment.state
+    batch = state.batches[-1].body
     rows = batch["counts"]["test"] if "counts" in batch else batch["count"]
-    click.echo(f"opening {rows:,} sealed rows, once.")
+    proviso = ""
+    if not state.pass_open:
+        if len(state.batches) == 1:
+            require_money(experiment, money_left(experiment))
+        elif experiment.spec.run.budget_usd is not None:  # what the first pass did cost is sealed
+            proviso = ", if the budget allows it"
+    click.echo(f"opening {rows:,} sealed rows, once{proviso}.")
     render(experiment, execute(experiment, VERDICT))
     click.echo(lines.verdict(experiment))
     return _code(experiment.state.last("verdict"))

@@ -7,7 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from itera_nb.scoring.evidence import Evidence, Floats
-from itera_nb.stats.missing import intention_to_treat
+from itera_nb.stats.paired import row_means
 
 WIN, LOSS, FLAKY, BOTH_PASS, BOTH_FAIL = "win", "loss", "flaky", "both pass", "both fail"
 TIE = "tie"
@@ -17,10 +17,15 @@ def row_differences(evidence: Evidence, arm: str, baseline: str, fail_below: flo
     """One line per row: id, base and arm (row means of the trials, fractions), d = arm - base, kind.
 
     A row is a win or a loss where the difference is at least half a score; otherwise flaky where any trial
-    disagrees with another of the same arm. A preference does not say who passes: what is left is a tie.
+    disagrees with another of the same arm. A preference does not say who passes: what is left is a tie. Rows
+    without a score on both sides are left out.
+
+    Raises:
+        ArmError: No row has a score on both sides.
     """
+    evidence = evidence.complete(arm, baseline)
     one, two = evidence.scores[arm], evidence.scores[baseline]
-    high, low = intention_to_treat(one), intention_to_treat(two)
+    high, low = row_means(one), row_means(two)
     d = high - low
     varies = _varies(one) | _varies(two)
     kind = np.select(

@@ -78,8 +78,9 @@ def measure(
 ) -> GateEvidence:
     """The gate's figures for one change: `touched` is the n-mask of rows that contain what it added."""
     compared = compare(evidence, arm, parent, 0.05)
-    found = overfit.touched_gate(compared.d, touched, evidence.cluster, graded=evidence.graded)
-    clusters = None if evidence.cluster is None else overfit.cluster_gate(compared.d, evidence.cluster)
+    touched, cluster = touched[evidence.scored(arm, parent)], compared.evidence.cluster
+    found = overfit.touched_gate(compared.d, touched, cluster, graded=evidence.graded)
+    clusters = None if cluster is None else overfit.cluster_gate(compared.d, cluster)
     names = ", ".join(repr(x) for x in literals[:5]) or "none"
     parts = [f"added literals: {names}", f"{int(touched.sum())} of {touched.size} dev rows contain one"]
     if found.touched is not None:

@@ -23,6 +23,7 @@ from itera_nb.scoring.runs import evidence_of, part_rows, record_scores, run_par
 from itera_nb.spec import load_iteration
 from itera_nb.stats.decision import look_alpha
 from itera_nb.stats.paired import Delta, paired_delta
+from itera_nb.stats.slices import slice_deltas
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,11 +49,6 @@ class IterationResult:
     outcome: str
 
 
-def revealed(experiment: Experiment) -> set[str]:
-    """Dev rows whose text was shown to a person."""
-    return {row for record in experiment.state.all("revealed") for row in record.body["ids"]}
-
-
 def differences(experiment: Experiment) -> dict[str, pd.DataFrame]:
     """Candidate -> its row differences against the baseline on dev."""
     spec, evidence = experiment.spec, dev_evidence(experiment)
@@ -64,7 +60,7 @@ def differences(experiment: Experiment) -> dict[str, pd.DataFrame]:
 def patterns(experiment: Experiment) -> list[Pattern]:
     """The four patterns of every candidate on dev."""
     spec, evidence = experiment.spec, dev_evidence(experiment)
-    alpha, seen = look_alpha(spec.rule.extension == "once"), revealed(experiment)
+    alpha, seen = look_alpha(spec.rule.extension == "once"), experiment.state.revealed
     return [
         p for arm in spec.candidates for p in find_patterns(spec, evidence, arm, alpha=alpha, revealed=seen)
     ]
@@ -76,13 +72,14 @@ def by_group(experiment: Experiment) -> list[Group]:
     found = []
     for arm in spec.candidates:
         compared = compare(evidence, arm, spec.baseline, 0.05)
-        for name, mask in evidence.slices.items():
-            cluster = None if evidence.cluster is None else evidence.cluster[mask]
-            effect = paired_delta(compared.d[mask], cluster, graded=evidence.graded)
-            found.append(Group(arm, name, int(mask.sum()), effect))
-        for mode, flags in evidence.modes[arm].items():
-            shift = np.nanmean(flags, axis=1) - np.nanmean(evidence.modes[spec.baseline][mode], axis=1)
-            found.append(Group(arm, f"failure: {mode}", shift.size, paired_delta(shift, evidence.cluster)))
+        pairs = compared.evidence
+        for name, effect in slice_deltas(
+            compared.d, pairs.slices, pairs.cluster, graded=evidence.graded
+        ).items():
+            found.append(Group(arm, name, effect.n, effect))
+        for mode, flags in pairs.modes[arm].items():
+            shift = np.nanmean(flags, axis=1) - np.nanmean(pairs.modes[spec.baseline][mode], axis=1)
+            found.append(Group(arm, f"failure: {mode}", shift.size, paired_delta(shift, pairs.cluster)))
     return found
 
 
@@ -199,10 +196,11 @@ def _result(experiment: Experiment, evidence: Evidence, name: str) -> IterationR
     compared = compare(evidence, name, iteration.parent, 0.05)
     rows = part_rows(experiment, "dev")
     columns = {c: np.array([row[c] for row in rows]) for c in body["predicted_rows"]}
-    mask = sprint.predicted_mask(columns, body["predicted_rows"], compared.d.size)
+    mask = sprint.predicted_mask(columns, body["predicted_rows"], len(rows))
+    mask, pairs = mask[evidence.scored(name, iteration.parent)], compared.evidence
     effect = compared.delta
     if not mask.all() and mask.any():
-        cluster = None if evidence.cluster is None else evidence.cluster[mask]
+        cluster = None if pairs.cluster is None else pairs.cluster[mask]
         effect = paired_delta(compared.d[mask], cluster, graded=evidence.graded)
     return IterationResult(
         iteration.record, effect, compared.delta, sprint.outcome(body["predicted_effect"], effect)

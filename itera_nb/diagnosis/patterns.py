@@ -41,10 +41,11 @@ def find_patterns(
 ) -> list[Pattern]:
     """The four patterns of one arm on dev rows."""
     compared = compare(evidence, arm, spec.baseline, alpha)
+    pairs = compared.evidence
     parts = slice_deltas(
         compared.d,
-        evidence.slices,
-        evidence.cluster,
+        pairs.slices,
+        pairs.cluster,
         alpha=alpha,
         graded=evidence.graded,
         binary=compared.binary,
@@ -52,8 +53,8 @@ def find_patterns(
     return [
         _mixed(arm, parts),
         _both_fail(spec, evidence, arm),
-        _uniform(evidence, arm, spec.baseline, compared.delta, parts),
-        _seen(evidence, arm, compared.d, revealed),
+        _uniform(pairs, arm, spec.baseline, compared.delta, parts),
+        _seen(pairs, arm, compared.d, revealed),
     ]
 
 

@@ -42,7 +42,8 @@ def by_predicates(
         expected: The row's label.
         row: The row with all its columns.
         scored: Modes that the scorer gave this row.
-        failed: Whether the row is known to have failed; else the mode without `when` does not apply.
+        failed: Whether the row is known to have failed and no judge was asked for its modes; else the mode
+            without `when` does not apply.
     """
     values = {**row, "output": output, "expected": expected}
     hits = [

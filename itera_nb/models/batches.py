@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from itera_nb.exceptions import StoppedError
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 ResultKind: TypeAlias = Literal["succeeded", "errored", "canceled", "expired"]
 CREATE_TIMEOUT_S = 600.0
 ASK_TIMEOUT_S = 60.0
+LIST_TIMEOUT_S = 600.0
+KEPT = timedelta(days=29)
 _PAGE = 100
 
 
@@ -122,16 +124,19 @@ class BatchClient:
             async with asyncio.timeout(ASK_TIMEOUT_S):
                 return _state(await self._batches.retrieve(name, timeout=None))
 
-    async def since(self, moment: datetime) -> list[BatchState]:
-        """The batches that were created at or after a moment, oldest first."""
+    async def listed(self, until: Collection[str]) -> list[BatchState]:
+        """The batches whose results are kept still, the newest first, up to the first that is in `until`.
+
+        Their age is reckoned from the newest, by the provider's clock: this machine's may be wrong.
+        """
         found: list[BatchState] = []
         with self._translated():
-            async with asyncio.timeout(ASK_TIMEOUT_S):
+            async with asyncio.timeout(LIST_TIMEOUT_S):
                 async for batch in self._batches.list(limit=_PAGE, timeout=None):
-                    if batch.created_at < moment:  # they come newest first
+                    if batch.id in until or (found and found[0].created_at - batch.created_at > KEPT):
                         break
                     found.append(_state(batch))
-        return found[::-1]
+        return found
 
     async def results(self, name: str) -> AsyncIterator[BatchResult]:
         """The results of a batch that has ended, in any order."""

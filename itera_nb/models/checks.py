@@ -61,6 +61,20 @@ def models_of(spec: Spec) -> dict[str, tuple[str, ...]]:
     return {model: tuple(names) for model, names in users.items()}
 
 
+def unpriced(spec: Spec) -> dict[str, tuple[str, ...]]:
+    """Models whose price neither the list nor `prices.toml` knows: `vendor/name` -> what calls it.
+
+    Arms that are registered as free do not count.
+    """
+    free = {name for name, arm in spec.arms.items() if arm.cost == "free"}
+    paid = {model: tuple(u for u in users if u not in free) for model, users in models_of(spec).items()}
+    return {model: users for model, users in paid.items() if users and not _known(model, spec.models)}
+
+
+def _known(model: str, models: Mapping[str, ModelSpec]) -> bool:
+    return all(_per_million(model, kind, models) is not None for kind in ("input_tokens", "output_tokens"))
+
+
 def check_models(spec: Spec) -> list[ModelCheck]:
     """Every model's key, API, existence and price; looks models up, which costs nothing.
 

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-import inspect
 import json
-import time
 from collections.abc import Mapping
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from itera_nb.exceptions import ArmError
 
-from .client import DEFAULT_MAX_TOKENS, CallError, Reply, Request, check_params
+from .client import DEFAULT_MAX_TOKENS, Reply, Request, check_params
 from .credentials import find_key
-from .pool import Pool
-from .silence import silence
-from .troubles import NO_MESSAGE, Origin, translate
+from .sdk import SdkClient
+from .troubles import Origin
 
 if TYPE_CHECKING:
     import openai
@@ -31,12 +26,11 @@ _STOP_WORDS = {
     "tool_calls": "tool_use",
     "function_call": "tool_use",
 }
-OWN_HOST = "api.openai.com"
 _LIMITS = {"max_tokens", "max_completion_tokens"}
 
 
-class OpenAICompatibleClient:
-    """A client for all calls of a run to one endpoint; to be used in one event loop, inside `async with`.
+class OpenAICompatibleClient(SdkClient["openai.AsyncOpenAI"]):
+    """The client for all calls of a run to one endpoint.
 
     Args:
         vendor: The vendor's name, for prices and messages.
@@ -48,6 +42,8 @@ class OpenAICompatibleClient:
         StoppedError: There is no key; an endpoint on this machine needs none.
     """
 
+    own_host = "api.openai.com"
+
     def __init__(self, vendor: str, spec: ModelSpec | None = None, *, quiet: bool = False) -> None:
         try:
             import openai
@@ -57,77 +53,28 @@ class OpenAICompatibleClient:
                 fix='pip install "itera-nb[openai]"',
             ) from None
         found = find_key(vendor, spec)
-        if quiet:
-            silence("openai", "httpx2", "httpcore2", "aiohttp")
         base_url = spec.base_url if spec else None
         elsewhere = {"base_url": base_url} if base_url else {}
 
         def make(http: Any) -> openai.AsyncOpenAI:
             return openai.AsyncOpenAI(api_key=found.key, max_retries=0, http_client=http, **elsewhere)  # type: ignore[arg-type]
 
-        self._vendor = vendor
-        self._origin = Origin(vendor, found.variable, openai, openai.OpenAIError)
-        self._pool = Pool(make, openai.DefaultAioHttpClient)
-        self._known = set(inspect.signature(self._pool.any.chat.completions.create).parameters)
+        origin = Origin(vendor, found.variable, openai, openai.OpenAIError)
+        super().__init__(origin, make, openai.DefaultAioHttpClient, quiet=quiet)
         # OpenAI's newer models refuse `max_tokens`; most other servers know nothing else.
         self._limit = "max_tokens" if base_url else "max_completion_tokens"
 
-    async def __aenter__(self) -> Self:
-        """Ready to send."""
-        return self
+    def _resource(self, client: openai.AsyncOpenAI) -> Any:
+        return client.chat.completions
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
-    ) -> None:
-        """Close all connections."""
-        await self._pool.close()
+    async def _has(self, client: Any, model: str, *, own: bool) -> bool | None:
+        if own:
+            return await super()._has(client, model, own=own)
+        listed = (await client.models.list(timeout=None)).data  # most other servers cannot look one model up
+        return True if any(found.id == model for found in listed) else None
 
-    async def send(self, request: Request, *, timeout_s: float) -> Reply:
-        """One call, without retries.
-
-        Raises:
-            CallError: It brought no answer; `late` after `timeout_s` seconds.
-            StoppedError: No call would bring one: key, credit, permission or model.
-            ArmError: A parameter is one that the request's own parts give.
-        """
-        arguments = self._arguments(request)
-        begun = time.perf_counter()
-        try:
-            with self._pool.client() as client:
-                async with asyncio.timeout(timeout_s):
-                    raw = await client.chat.completions.with_raw_response.create(**arguments, timeout=None)
-        except Exception as error:  # noqa: BLE001 - translated; its chain could quote a row or a key
-            raise translate(error, self._origin, request.model) from None
-        latency_ms = 1000 * (time.perf_counter() - begun)
-        try:
-            completion = json.loads(raw.http_response.content)
-            return _reply(completion, f"{self._vendor}/{request.model}", latency_ms)
-        except NO_MESSAGE as error:
-            raise CallError("garbled", type(error).__name__, "the response is no completion") from None
-
-    async def knows(self, model: str, *, timeout_s: float) -> bool | None:
-        """Whether the key is accepted and the model is there, `None` if the API does not tell; costs nothing.
-
-        Raises:
-            CallError: The API cannot be reached.
-            StoppedError: The key is not accepted.
-        """
-        models, own = self._pool.any.models, self._pool.any.base_url.host == OWN_HOST
-        try:
-            async with asyncio.timeout(timeout_s):
-                if own:
-                    await models.retrieve(model, timeout=None)
-                    return True
-                listed = (await models.list(timeout=None)).data
-            return True if any(found.id == model for found in listed) else None
-        except self._origin.sdk.NotFoundError:  # most other servers cannot look one model up, or list any
-            return False if own else None
-        except self._origin.sdk.PermissionDeniedError:  # a key may call models without listing them
-            return None
-        except Exception as error:  # noqa: BLE001 - as in `send`
-            raise translate(error, self._origin, model) from None
-
-    def _arguments(self, request: Request) -> dict[str, Any]:
+    def arguments(self, request: Request) -> dict[str, Any]:
+        """See `SdkClient.arguments`."""
         limited = _LIMITS & request.params.keys()
         arguments: dict[str, Any] = {} if limited else {self._limit: DEFAULT_MAX_TOKENS}
         extra: dict[str, Any] = {}
@@ -145,17 +92,18 @@ class OpenAICompatibleClient:
         system = [] if request.system is None else [{"role": "system", "content": request.system}]
         return arguments | {"model": request.model, "messages": [*system, *request.messages]}
 
-
-def _reply(completion: Any, model: str, latency_ms: float) -> Reply:
-    choice = completion["choices"][0]
-    message = choice["message"]
-    calls = [_tool_call(call["function"]) for call in message.get("tool_calls") or ()]
-    reason = choice["finish_reason"] or ""
-    stop = "refusal" if message.get("refusal") else _STOP_WORDS.get(reason, reason)
-    usage = {name: value for name, value in (completion.get("usage") or {}).items() if value is not None}
-    if completion.get("service_tier") is not None:
-        usage["service_tier"] = completion["service_tier"]
-    return Reply(message.get("content") or "", stop, usage | {"model": model}, latency_ms, tuple(calls))
+    def read(self, body: Any, model: str, *, latency_ms: float) -> Reply:
+        """See `SdkClient.read`."""
+        choice = body["choices"][0]
+        message = choice["message"]
+        calls = [_tool_call(call["function"]) for call in message.get("tool_calls") or ()]
+        reason = choice["finish_reason"] or ""
+        stop = "refusal" if message.get("refusal") else _STOP_WORDS.get(reason, reason)
+        usage = {name: value for name, value in (body.get("usage") or {}).items() if value is not None}
+        if body.get("service_tier") is not None:
+            usage["service_tier"] = body["service_tier"]
+        usage["model"] = f"{self.origin.vendor}/{model}"
+        return Reply(message.get("content") or "", stop, usage, latency_ms, tuple(calls))
 
 
 def _tool_call(function: Mapping[str, Any]) -> dict[str, Any]:

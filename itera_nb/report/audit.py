@@ -193,10 +193,17 @@ def _sg16(f: Facts) -> Answer:
 
 def _sg17(f: Facts) -> Answer:
     failed = sum(r["missing"]["failed_calls"] for r in f.records)
-    unscored = sum(r["missing"]["unscored"] for r in f.records)
+    base = max((r["missing"]["baseline_unscored"] for r in f.records), default=0)
+    unscored = base + sum(r["missing"]["unscored"] for r in f.records)
     sealed = f.body("sealed").get("counts", {}).get("test", 0) + f.body("extended").get("count", 0)
-    whole = bool(f.records) and all(r["n"] == sealed for r in f.records)
-    return _tick(whole, f"all {sealed} rows counted; {failed} failed calls, {unscored} without a score")
+    whole = bool(f.records) and all(r["missing"]["rows"] == sealed for r in f.records)
+    scored = min((r["n"] for r in f.records), default=0)
+    rows = (
+        f"all {sealed} rows counted"
+        if scored == sealed
+        else f"{scored} scored of {sealed} rows; all {sealed} in the bounds"
+    )
+    return _tick(whole, f"{rows}; {failed} failed calls, {unscored} outputs without a score")
 
 
 def _sg18(f: Facts) -> Answer:
@@ -296,9 +303,11 @@ def _sg28(f: Facts) -> Answer:
 
 
 def _sg29(f: Facts) -> Answer:
-    read = {row for r in f.state.all("revealed") for row in r.body["ids"]}
     scored = f.state.scored("dev")
-    return _tick(scored is not None, f"{len(read)} of {scored.body['n'] if scored else 0} dev rows were read")
+    return _tick(
+        scored is not None,
+        f"{len(f.state.revealed)} of {scored.body['n'] if scored else 0} dev rows were read",
+    )
 
 
 def _sg30(f: Facts) -> Answer:

@@ -91,8 +91,7 @@ def rule_sentence(spec: Spec, tau: float) -> str:
 def limits(experiment: Experiment) -> list[str]:
     """What this does not show beyond what the record itself says: suspect controls, touches of the seal."""
     state = experiment.state
-    record = state.last("verdict")
-    assert record is not None
+    record = state.the("verdict")
     found = _controls(record.body["verdict"]["controls"])
     if touches := len(state.all("seal_touched")):
         found.append(f"The sealed file was touched {touches} time(s) outside the verdict; nothing was read.")

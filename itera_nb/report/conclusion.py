@@ -42,29 +42,6 @@ class Section:
     figure: Figure | None
 
 
-@dataclass(frozen=True, slots=True)
-class Sections:
-    """The page in reading order; a cell of the verdict notebook shows each."""
-
-    verdict: Section
-    forest: Section
-    slices: Section
-    cost_accuracy: Section
-    conclusion: Section
-
-
-def sections(data: Mapping[str, Any]) -> Sections:
-    """The five sections of the page.
-
-    Args:
-        data: What `data.json` holds, with its `itera` part.
-
-    Raises:
-        DataError: A key is missing or of the wrong type; the message names it.
-    """
-    return Sections(**{name: section(data, name) for name in SECTIONS})
-
-
 def section(data: Mapping[str, Any], name: SectionName) -> Section:
     """One section of the page; only the pictures that it shows are drawn.
 

@@ -21,12 +21,11 @@ from itera_nb.spec import Spec
 def build(experiment: Experiment) -> dict[str, Any]:
     """The whole of `data.json` for an experiment with a verdict."""
     spec, state = experiment.spec, experiment.state
-    record = state.last("verdict")
-    assert record is not None
+    record = state.the("verdict")
     verdict = record.body["verdict"]
     records = verdict["records"]
     arms = {name: verdict["arms"][name] for name in spec.arms if name in verdict["arms"]}
-    slices = _slices(state)
+    slices, seal = _slices(state), state.the("sealed").body["sealed"]
     said = banner(spec, verdict, extendable=check("extended", state) is None)
     passed = [r["arm"] for r in records if r["outcome"] in {"ship", "scope"}]
     weighted = {arm: x["weighted"] for arm, x in arms.items() if x["weighted"] is not None}
@@ -86,7 +85,7 @@ def build(experiment: Experiment) -> dict[str, Any]:
                 for r in state.all("amended")
             ],
             "audit": [line.as_json() for line in self_audit(experiment)],
-            "record": {"head": record.hash, "seq": record.seq, "seal": _sealed(state)["sha256"]},
+            "record": {"head": record.hash, "seq": record.seq, "seal": seal["sha256"]},
         },
     }
 
@@ -94,10 +93,6 @@ def build(experiment: Experiment) -> dict[str, Any]:
 def _experiment(
     experiment: Experiment, spec: Spec, state: State, records: list[dict[str, Any]]
 ) -> dict[str, Any]:
-    locked, opened, done = (state.last(t) for t in ("frame_locked", "test_opened", "verdict"))
-    assert locked is not None
-    assert opened is not None
-    assert done is not None
     audit = state.audit
     return {
         "name": experiment.name,
@@ -108,9 +103,9 @@ def _experiment(
         "threshold_rule": rule_sentence(spec, records[0]["tau"]),
         "test_set_n": records[0]["n"],
         "trials_per_arm": max(r["trials"] for r in records),
-        "locked_at": locked.ts,
-        "opened_at": opened.ts,
-        "concluded_at": done.ts,
+        "locked_at": state.the("frame_locked").ts,
+        "opened_at": state.the("test_opened").ts,
+        "concluded_at": state.the("verdict").ts,
         "folder": _relative(experiment),
         "expected_effect": spec.expected_effect(records[0]["tau"]),
         "limitations": list(spec.frame.limitations),
@@ -143,8 +138,7 @@ def _relative(experiment: Experiment) -> str:
 
 def _arm(spec: Spec, state: State, name: str, figures: dict[str, Any]) -> dict[str, Any]:
     arm = spec.arms[name]
-    locked = state.last("locked")
-    assert locked is not None
+    locked = state.the("locked")
     line = next(x for x in locked.body["lines"] if x["arm"] == name)
     scored = state.scored("dev")
     dev = scored.body["arms"].get(name, {}) if scored else {}
@@ -167,8 +161,7 @@ def _arm(spec: Spec, state: State, name: str, figures: dict[str, Any]) -> dict[s
 
 
 def _slices(state: State) -> list[dict[str, Any]]:
-    sealed = state.last("sealed")
-    assert sealed is not None
+    sealed = state.the("sealed")
     counts = {name: parts["test"] for name, parts in sealed.body["slices"].items()}
     for extended in state.all("extended"):
         for name, n in extended.body["slices"].items():
@@ -178,8 +171,7 @@ def _slices(state: State) -> list[dict[str, Any]]:
 
 
 def _categories(state: State) -> list[dict[str, Any]]:
-    locked = state.last("metric_locked")
-    assert locked is not None
+    locked = state.the("metric_locked")
     return [
         {"id": m, "name": m.replace("_", " "), "severity_weight": w} for m, w in locked.body["modes"].items()
     ]
@@ -221,7 +213,7 @@ def _dev(spec: Spec, state: State) -> dict[str, Any]:
         "trials": {arm: x["trials"] for arm, x in arms.items()},
         "n": scored.body["n"],
         "noise_floor": baseline.body["noise_floor"] if baseline else None,
-        "revealed": len({row for r in state.all("revealed") for row in r.body["ids"]}),
+        "revealed": len(state.revealed),
         "baseline": spec.baseline,
     }
 
@@ -252,12 +244,6 @@ def _iterations(experiment: Experiment) -> list[dict[str, Any]]:
             }
         )
     return found
-
-
-def _sealed(state: State) -> dict[str, Any]:
-    record = state.last("sealed")
-    assert record is not None
-    return dict(record.body["sealed"])
 
 
 def _custody(state: State) -> str:

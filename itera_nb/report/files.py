@@ -23,8 +23,7 @@ def conclude(experiment: Experiment) -> Record:
         Refusal: Before there is a verdict.
     """
     experiment.require("concluded")
-    done, verdict = experiment.state.last("concluded"), experiment.state.last("verdict")
-    assert verdict is not None
+    done, verdict = experiment.state.last("concluded"), experiment.state.the("verdict")
     if done is not None and done.seq > verdict.seq and _as_recorded(experiment, done):
         return done
     data = build(experiment)
@@ -50,8 +49,7 @@ def _as_recorded(experiment: Experiment, done: Record) -> bool:
 
 def render(experiment: Experiment, notebook: Path) -> Path:
     """Write `conclusion.html` from the executed verdict notebook and record its hash beside the others."""
-    done = experiment.state.last("concluded")
-    assert done is not None
+    done = experiment.state.the("concluded")
     page = experiment.path(HTML)
     render_html(notebook, page)
     files = done.body["files"] | {HTML: hashlib.sha256(page.read_bytes()).hexdigest()}

@@ -91,14 +91,14 @@ def milliseconds(value: float, *, sign: bool = False) -> str:
     return f"{signed(value, digits) if sign else f'{value:,.{digits}f}'}{NBSP}ms"
 
 
-def moment(iso: str, *, year: bool = True) -> str:
+def moment(iso: str) -> str:
     """An ISO 8601 time stamp in words, in UTC: "21 Nov 2026 14:02"; text that is none stays as it is."""
     try:
         at = datetime.fromisoformat(iso)
     except ValueError:
         return iso
     at = at.astimezone(UTC) if at.tzinfo else at
-    return f"{at.day} {at:%b}{f' {at.year}' if year else ''} {at:%H:%M}"
+    return f"{at.day} {at:%b} {at.year} {at:%H:%M}"
 
 
 def short_hash(digest: str) -> str:
@@ -106,9 +106,9 @@ def short_hash(digest: str) -> str:
     return digest if len(digest) <= 12 else f"{digest[:8]}\u2026{digest[-2:]}"
 
 
-def join(names: list[str], last: str = "and") -> str:
+def join(names: list[str]) -> str:
     """Names as a person lists them: "a, b and c"."""
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {last} {names[-1]}" if names else ""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else ""
 
 
 def prose_html(text: str) -> Markup:

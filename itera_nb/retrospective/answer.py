@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from itera_nb.exceptions import IteraError
+from itera_nb.exceptions import DataError, IteraError
 from itera_nb.report.wording import size
 from itera_nb.retrospective.pairing import Paired
 from itera_nb.retrospective.report import ComparisonReport, Outcome, SliceEffect
 from itera_nb.retrospective.sides import Columns, shown
 from itera_nb.spec import Effect, parse_effect
 from itera_nb.stats import decision, missing, noise, power, slices
-from itera_nb.stats.paired import Delta, Floats, paired_delta, row_differences
+from itera_nb.stats.paired import Delta, Floats, paired_delta, row_differences, row_means
 from itera_nb.verdict.record import EffectRecord
 
 UNPAIRED_SHARE = 0.05
@@ -78,28 +78,32 @@ def _fraction(option: str, value: str | float) -> float:
 
 def answer(paired: Paired, columns: Columns, question: Question) -> ComparisonReport:
     """Everything that the rows say, by intention to treat as in a verdict."""
-    n = paired.n
-    base_scores, arm_scores = paired.base[:n], paired.arm[:n]
-    base, arm = missing.intention_to_treat(base_scores), missing.intention_to_treat(arm_scores)
+    pairs = slice(0, paired.n)
+    lost = tuple(int(np.isnan(x[pairs]).sum()) for x in (paired.base, paired.arm))
+    scored = ~np.isnan(row_differences(paired.arm[pairs], paired.base[pairs]))
+    n = int(scored.sum())
+    if not n:
+        raise DataError("no row has a score on both sides", fix="--score COLUMN")
+    base_scores, arm_scores = paired.base[pairs][scored], paired.arm[pairs][scored]
+    members = {name: rows[scored] for name, rows in paired.slices.items()}
+    base, arm = row_means(base_scores), row_means(arm_scores)
     rule = question.rule(float(base.mean()))
     trials = (base_scores.shape[1], arm_scores.shape[1])
     graded = any(bool(np.any((x > 0) & (x < 1))) for x in (paired.base, paired.arm))
     binary = trials == (1, 1) and not graded
-    cluster = None if paired.cluster is None else paired.cluster[:n]
+    cluster = None if paired.cluster is None else paired.cluster[pairs][scored]
     d = row_differences(arm, base)
     delta = paired_delta(d, cluster, alpha=rule.alpha, graded=graded, binary=binary)
     drifts = [_drift(*side) for side in zip((base_scores, arm_scores), paired.aligned, strict=True)]
     if any(drifts):
         delta = delta.widened(sum(drifts))
-    parts = slices.slice_deltas(d, paired.slices, cluster, alpha=rule.alpha, graded=graded, binary=binary)
+    parts = slices.slice_deltas(d, members, cluster, alpha=rule.alpha, graded=graded, binary=binary)
     judged = slices.judge_slices(parts, margin=question.max_slice_loss)
-    scope = slices.scope(
-        d, paired.slices, judged, rule, cluster, graded=graded, binary=binary, reason_to_ship=True
-    )
+    scope = slices.scope(d, members, judged, rule, cluster, graded=graded, binary=binary, reason_to_ship=True)
     gaps = missing.bounds(
         paired.arm, paired.base, paired.cluster, alpha=rule.alpha, graded=graded, binary=binary
     )
-    strict = gaps.worst_must_pass or len(paired.arm) - n > UNPAIRED_SHARE * len(paired.arm)
+    strict = gaps.worst_must_pass or len(paired.arm) - paired.n > UNPAIRED_SHARE * len(paired.arm)
     standing = _stand(delta, rule, scope, gaps.worst, strict=strict)
     rerun = noise.rerun_noise(arm_scores, base_scores) if min(trials) > 1 else None
     sizing = _sizing(delta, rule)
@@ -133,10 +137,10 @@ def answer(paired: Paired, columns: Columns, question: Question) -> ComparisonRe
         arm_ahead=int((d > 0).sum()),
         baseline_ahead=int((d < 0).sum()),
         tied=int((d == 0).sum()),
-        slices=tuple(_slice(s, paired.slices[s.name], base, arm) for s in judged),
+        slices=tuple(_slice(s, members[s.name], base, arm) for s in judged),
         scope=standing.scope,
         unpaired=paired.unpaired,
-        missing=(int(np.isnan(base_scores).sum()), int(np.isnan(arm_scores).sum())),
+        missing=(lost[0], lost[1]),
         worst=None if gaps.complete else _record(gaps.worst),
         best=None if gaps.complete else _record(gaps.best),
         worst_must_pass=strict,

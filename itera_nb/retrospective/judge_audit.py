@@ -12,11 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from itera_nb.exceptions import DataError, IteraError
+from itera_nb.exceptions import DataError, IteraError, StoppedError
 from itera_nb.metrics.judge import Case, Judge
 from itera_nb.retrospective.judge_report import Corrected, JudgeReport
 from itera_nb.retrospective.sides import Cell, listed, score_of
 from itera_nb.scoring.attempts import AttemptLog
+from itera_nb.scoring.budget import BudgetReachedError
 from itera_nb.scoring.judge_check import HUMAN, NONE, Asked, ask_model, rated, rating_items, rng_of
 from itera_nb.scoring.judging import Bench, Judgement, Panel, judge_rows
 from itera_nb.scoring.planting import Planted, Site, plant_after
@@ -53,7 +54,7 @@ class Question:
         planted: Outputs that are judged again with an instruction hidden in them.
         scale: The judge's highest score.
         good_from: The score (fraction) from which on an output is good.
-        budget_usd: USD that all calls in the log may cost together.
+        budget_usd: USD that all calls of this audit may cost together, without those of others in the log.
         models: How vendors are reached.
         state: The folder of the log; made where it is missing.
         sheet: Where the worksheet of `second = "human"` is.
@@ -97,6 +98,14 @@ def audit_judge(question: Question) -> JudgeReport:
         IteraError: The options do not fit each other.
         StoppedError: Credentials, budget or an interrupt; run it again to go on.
     """
+    try:
+        return _audit(question)
+    except BudgetReachedError as error:
+        fix = "give more with --budget, then run the same command again: no call is repeated"
+        raise StoppedError(error.what, fix=fix) from None
+
+
+def _audit(question: Question) -> JudgeReport:
     _check(question)
     seed = _seed(question.state)
     lines = _read(question, seed)
@@ -109,14 +118,14 @@ def audit_judge(question: Question) -> JudgeReport:
         seed=seed,
     )
     with AttemptLog(question.state / "attempts.jsonl") as log:
-        bench = Bench(log, RunSpec(), question.models, budget_usd=question.budget_usd)
+        paid: dict[str, float | None] = {}
+        bench = Bench(log, RunSpec(), question.models, budget_usd=question.budget_usd, counted=paid)
         panel = Panel(judge, bench, question.inputs)
         judged = judge_rows(lines.cases, judge, bench)
         first = np.array([j.value for j in judged], dtype=np.float64)
         asked, sample = _sample(question, lines, first, seed)
         opinions, sheet, human = _opinions(question, panel, lines, first, asked, sample, seed)
         planted = _planted(question, panel, lines, judged)
-        totals = log.totals
     known = first[np.isfinite(first)]
     return JudgeReport(
         judge=question.model,
@@ -131,8 +140,8 @@ def audit_judge(question: Question) -> JudgeReport:
         conflicts=sum(j.conflict for j in judged) if pairwise else None,
         corrected=None if human is None else _corrected(first, human),
         level=min((x.level for x in opinions.values()), key=_WORST.index, default="unclear"),
-        spent_usd=totals.cost_usd,
-        unknown_prices=totals.unknown_costs,
+        spent_usd=sum(usd or 0.0 for usd in paid.values()),
+        unknown_prices=sum(usd is None for usd in paid.values()),
     )
 
 
@@ -185,6 +194,10 @@ def _read(question: Question, seed: str) -> _Lines:
 
 
 def _ids(question: Question, cells: Sequence[Cell]) -> list[str]:
+    if not cells:
+        raise DataError(
+            f"{question.file}: there are no lines below the header", fix="give a file with one output a line"
+        )
     ids = [c for c in cells if c]
     if not ids or len(ids) < len(cells):
         what = f"column {question.id!r} is empty on {len(cells) - len(ids)} of {len(cells)} lines"

@@ -63,7 +63,7 @@ class JudgeReport:
         conflicts: Comparisons in which the two orders named opposite winners; None for single outputs.
         corrected: None without 30 human labels, or where the labelled rows were not drawn at random.
         level: The worst opinion's; "unclear" without one.
-        spent_usd: All calls in the log, of this and earlier runs; unknown prices are not in it.
+        spent_usd: All calls of this audit, by this and earlier runs; unknown prices are not in it.
         unknown_prices: Calls whose price is unknown.
     """
 

@@ -136,7 +136,10 @@ def _absent(report: ComparisonReport) -> Iterator[tuple[str, str]]:
     if any(report.missing):
         base, arm_ = (count(x) for x in report.missing)
         side = f"{base} of {_name(report.baseline)}, {arm_} of {_name(report.arm)}"
-        yield "missing", f"scores of paired rows: {side}; a row without any counts 0"
+        yield (
+            "missing",
+            f"scores of paired rows: {side}; missing, not 0: {count(report.n)} rows have one on both sides",
+        )
     if report.worst and report.best:
         worst, best = (f"{points(b.estimate)} {interval(b.low, b.high)}" for b in (report.worst, report.best))
         must = (

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -41,7 +40,6 @@ PATIENCE_S = 600.0
 POLL_S = 5.0
 POLL_CAP_S = 60.0
 SETTLE_S = 60.0  # a batch whose creation was cut off may take as long to show in the provider's list
-_SKEW = timedelta(hours=1)
 _STEP_S = 0.1
 _BACKOFF_CAP_S = 30.0
 _FINAL = {"invalid_request_error", "request_too_large"}
@@ -218,21 +216,25 @@ class _Batches:
     async def _settle(self, handover: Handover) -> None:
         """Find out whether a handover arrived whose end nobody saw.
 
-        Message batches carry no name of ours, so that it is told by its size, its time and the ids in its
-        results, for which it must have ended.
+        Message batches carry no name of ours, so that it is told by its size and the ids in its results, for
+        which it must have ended. Its time says nothing: this machine's clock may differ from the provider's.
         """
-        age_s = (datetime.now(UTC) - handover.at).total_seconds()
         relay(
             f"{len(handover.ids)} requests may have been handed over when a run was cut off: looking for them"
         )
-        await self._sleep(min(SETTLE_S, max(0.0, SETTLE_S - age_s)))
-        known = {h.batch for h in self._file.handovers}
-        for found in await self._patiently(lambda: self._client.since(handover.at - _SKEW)):
-            if found.name in known or found.size != len(handover.ids):
-                continue
-            if await self._holds(found.name, handover.ids):
-                self._file.created(handover, found.name)
-                return
+        known = {h.batch for h in self._file.handovers if h.batch}
+        earlier = itertools.takewhile(lambda h: h is not handover, self._file.handovers)
+        until = {h.batch for h in earlier if h.batch}
+        others: set[str] = set()
+        for pause_s in (0.0, SETTLE_S):  # it may take a while to show in the list
+            await self._sleep(pause_s)
+            listed = await self._patiently(lambda: self._client.listed(until))
+            alike = [b for b in listed if b.name not in known | others and b.size == len(handover.ids)]
+            for found in sorted(alike, key=lambda b: not b.ended):
+                if await self._holds(found.name, handover.ids):
+                    self._file.created(handover, found.name)
+                    return
+                others.add(found.name)
         self._file.drop(handover)
 
     async def _holds(self, name: str, ids: set[str]) -> bool:

@@ -52,6 +52,7 @@ def run(
     progress: Callable[[Attempt], None] | None = None,
     budget_usd: float | None = None,
     cluster: Connect | None = None,
+    counted: dict[str, float | None] | None = None,
 ) -> Sequence[Attempt]:
     """Run every unit that the log does not hold yet.
 
@@ -70,6 +71,8 @@ def run(
             `progress.Bar` is also told how many calls may be in flight.
         budget_usd: USD that all attempts of the log together may cost.
         cluster: Where python arms run instead of this computer; never for rows that nobody may read.
+        counted: Attempt key -> USD (`None`: unknown) of what counts against the budget in place of the whole
+            log; this run's attempts are added to it.
 
     Returns:
         One attempt a unit, in the order of `Units`, reused ones included, read from the log when looked at.
@@ -80,7 +83,10 @@ def run(
     """
     units = Units(arms, groups, id_column=id_column, trials=trials, seed=seed, namespace=namespace)
     pending = units.unfinished(log.finished)
-    work = Work(log, settings, dict(models or {}), quiet, progress, budget_usd)
+    if counted is not None:
+        counted |= {a.key: a.cost_usd for a in log.select(k for k in units.iter_keys() if k in log.finished)}
+    spent = log.totals.cost_usd if counted is None else sum(usd or 0.0 for usd in counted.values())
+    work = Work(log, settings, dict(models or {}), quiet, progress, Budget(budget_usd, spent))
     if progress is not None:
         for attempt in log.select(key for key in units.iter_keys() if key in log.finished):
             progress(attempt)
@@ -89,7 +95,10 @@ def run(
             relay(f"{log.cut_off} calls in flight when an earlier run ended may be paid twice")
             log.cut_off = 0
         _run_pending(work, units, pending, cluster)
-    return log.select(units.iter_keys())
+    found = log.select(units.iter_keys())
+    if counted is not None:
+        counted |= {a.key: a.cost_usd for a in found}
+    return found
 
 
 class Work:
@@ -102,14 +111,14 @@ class Work:
         models: Mapping[str, ModelSpec],
         quiet: bool,
         progress: Callable[[Attempt], None] | None,
-        budget_usd: float | None,
+        budget: Budget,
     ) -> None:
         self.log = log
         self.settings = settings
         self.models = models
         self.quiet = quiet
         self.stop = threading.Event()
-        self.budget = Budget(budget_usd, log.totals.cost_usd)
+        self.budget = budget
         self._progress = progress
         self._lock = threading.Lock()
         self._workers: set[Worker] = set()
@@ -150,8 +159,8 @@ class Work:
         allowed = self.budget.reserve(bound_usd)
         if allowed is False:
             raise BudgetReachedError(
-                f"the next call could cross the budget of ${self.budget.limit_usd:g} "
-                f"(${self.budget.spent_usd:.4f} spent)",
+                f"the next call could cross the budget: a call may cost up to ${bound_usd:.4g}; "
+                f"${self.budget.spent_usd:.4f} of ${self.budget.limit_usd:g} is spent",
                 fix='raise budget_usd (once it is locked: itera amend --why "…"), or for the test rows '
                 'itera run --accept budget="why"; then run the same command again: no call is repeated',
             )
@@ -247,7 +256,8 @@ def _stopped(
     unknown = work.log.totals.unknown_costs
     if unknown and isinstance(error, BudgetReachedError):
         kept += f"; the cost of {unknown} attempts is unknown and not in it"
-    return StoppedError(f"{error.what}; {kept}", fix=error.fix or _AGAIN)
+    kind = BudgetReachedError if isinstance(error, BudgetReachedError) else StoppedError
+    return kind(f"{error.what}; {kept}", fix=error.fix or _AGAIN)
 
 
 def _python_job(work: Work, units: Units, indices: Sequence[int]) -> Callable[[], None]:
@@ -316,8 +326,12 @@ class _Meter:
 
 
 def priced(unit: Unit, answer: Answer) -> Answer:
-    """An answer with its USD: free if registered so, as reported, priced call by call, or unknown."""
-    if unit.arm.spec.cost == "free":
+    """An answer with its USD: free if registered so, as reported, priced call by call, or unknown.
+
+    An arm of code that is registered as free and reports usage or a price all the same is not taken as free.
+    """
+    spec = unit.arm.spec
+    if spec.cost == "free" and (spec.kind in {"prompt", "recorded"} or not (answer.usage or answer.cost_usd)):
         return replace(answer, cost_usd=0.0)
     if answer.cost_usd is not None or not answer.usage:
         return answer

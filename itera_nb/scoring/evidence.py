@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from itera_nb.exceptions import ArmError
 from itera_nb.spec import Spec
-from itera_nb.stats import missing, noise, paired
+from itera_nb.stats import noise, paired
 from itera_nb.stats.paired import Delta
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -47,10 +48,11 @@ class Evidence:
         slices: Slice id -> n-mask.
         cluster: n labels, or None when each row stands alone.
         weights: n severity weights, or None.
-        modes: Arm -> failure mode -> n x T indicators.
+        modes: Arm -> failure mode -> n x T indicators; NaN where the score is missing.
         cost: Arm -> n row means in USD, or None when any call's cost is unknown.
         latency: Arm -> n row means in milliseconds.
-        secondary: Arm -> secondary metric -> its mean (fraction), by intention to treat.
+        secondary: Arm -> secondary metric -> its mean (fraction) over the outputs that have one; a failed
+            call is 0. A metric without any score is absent.
         reference: The arm that a pairwise scorer compares with, whose scores are 0; None for other scorers.
         judge: What a judge did; None where the metric asks none.
     """
@@ -77,6 +79,51 @@ class Evidence:
     def graded(self) -> bool:
         """Whether any score, or size of a preference, lies strictly between 0 and 1."""
         return any(bool(np.any((y != 0) & (np.abs(y) < 1))) for y in self.scores.values())
+
+    def scored(self, *arms: str) -> NDArray[np.bool_]:
+        """n-mask of the rows on which each of these arms has a score."""
+        known = [np.isfinite(self.scores[arm]).any(axis=1) for arm in arms]
+        mask: NDArray[np.bool_] = np.logical_and.reduce(known)
+        return mask
+
+    def complete(self, *arms: str) -> Evidence:
+        """The rows on which each of these arms has a score: a missing one is not 0, it is in the bounds.
+
+        Raises:
+            ArmError: There is no such row.
+        """
+        mask = self.scored(*arms)
+        if mask.all():
+            return self
+        if not mask.any():
+            raise ArmError(
+                f"no row has a score for {' and for '.join(repr(arm) for arm in arms)}: nothing to compare",
+                fix="run the same command again: a judge is asked again; mend a scorer of your own",
+            )
+
+        def kept(values: Mapping[str, Floats | None]) -> dict[str, Any]:
+            return {name: None if x is None else x[mask] for name, x in values.items()}
+
+        return replace(
+            self,
+            ids=tuple(row for row, keep in zip(self.ids, mask, strict=True) if keep),
+            scores=kept(self.scores),
+            slices={name: members[mask] for name, members in self.slices.items()},
+            cluster=None if self.cluster is None else self.cluster[mask],
+            weights=None if self.weights is None else self.weights[mask],
+            modes={arm: kept(flags) for arm, flags in self.modes.items()},
+            cost=kept(self.cost),
+            latency=kept(self.latency),
+        )
+
+    def described(self, arm: str, baseline: str | None = None) -> Evidence:
+        """The rows that an arm's mean is over: those that every arm has a score for, so that means compare.
+
+        Where there is no such row, those that this arm and the baseline have one for.
+        """
+        if self.scored(*self.scores).any():
+            return self.complete(*self.scores)
+        return self.complete(arm, *([baseline] if baseline else []))
 
     def drift(self, arm: str) -> noise.TrialDrift | None:
         """Whether one arm's trials are exchangeable; None with fewer than two trials or complete rows."""
@@ -141,7 +188,7 @@ def collect(results: pd.DataFrame, rows: pd.DataFrame, spec: Spec, modes: Mappin
         cost[name] = by_row["cost_usd"].mean().loc[ids].to_numpy(dtype=np.float64) if known else None
         latency[name] = by_row["latency_ms"].mean().loc[ids].to_numpy(dtype=np.float64)
         columns = {m: secondary_column(m) for m in spec.metric.secondary}
-        secondary[name] = {m: float(part[c].fillna(0.0).mean()) for m, c in columns.items()}
+        secondary[name] = {m: float(part[c].mean()) for m, c in columns.items() if part[c].notna().any()}
     source = spec.source
     cluster = rows[source.cluster].to_numpy() if source.cluster else None
     weights = (
@@ -177,32 +224,44 @@ def judge_figures(results: pd.DataFrame) -> JudgeFigures:
 
 
 def _indicator(part: pd.DataFrame, mode: str, wide: pd.DataFrame, ids: list[str]) -> Floats:
-    hit = part.assign(hit=[float(mode in found) for found in part["modes"]])
-    table = hit.pivot_table(index="id", columns="trial", values="hit", aggfunc="first")
+    # Without a judgement nobody knows its modes either.
+    found = [float(mode in named) for named in part["modes"]]
+    hit = part.assign(hit=np.where(part["score"].isna(), np.nan, found))
+    table = hit.pivot_table(index="id", columns="trial", values="hit", dropna=False, aggfunc="first")
     return table.reindex(index=ids, columns=wide.columns).to_numpy(dtype=np.float64)
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One arm beside the baseline, with everything that several checks need."""
+    """One arm beside the baseline, with everything that several checks need.
+
+    Attributes:
+        evidence: The rows with a score on both sides; `d` has their order.
+    """
 
     arm: str
+    evidence: Evidence
     d: Floats
     delta: Delta
     binary: bool
 
 
 def compare(evidence: Evidence, arm: str, baseline: str, alpha: float) -> Comparison:
-    """The paired effect of one arm, by intention to treat; widened where trials moved all rows together.
+    """The paired effect of one arm where both have a score; widened where trials moved all rows together.
 
     Two arms that a pairwise scorer compared with the baseline, but not with each other, differ by half the
     difference of their preferences: 1 where one won and the other lost.
+
+    Raises:
+        ArmError: No row has a score on both sides.
     """
-    one, two = (missing.intention_to_treat(evidence.scores[name]) for name in (arm, baseline))
+    graded, binary = evidence.graded, evidence.binary(arm, baseline)
+    evidence = evidence.complete(arm, baseline)
+    one, two = (paired.row_means(evidence.scores[name]) for name in (arm, baseline))
     indirect = evidence.pairwise and evidence.reference not in {arm, baseline}
     d = (one - two) / 2 if indirect else one - two
     d[np.abs(d) < 1e-12] = 0.0  # means of equal scores may differ in their last bits; that is no discordance
-    binary = evidence.binary(arm, baseline) and not indirect
-    delta = paired.paired_delta(d, evidence.cluster, alpha=alpha, graded=evidence.graded, binary=binary)
+    binary = binary and not indirect
+    delta = paired.paired_delta(d, evidence.cluster, alpha=alpha, graded=graded, binary=binary)
     drift = sum(x.added_variance for x in (evidence.drift(arm), evidence.drift(baseline)) if x)
-    return Comparison(arm, d, delta.widened(drift) if drift else delta, binary)
+    return Comparison(arm, evidence, d, delta.widened(drift) if drift else delta, binary)

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from itera_nb.models.checks import unpriced
 from itera_nb.models.pricing import price
 
 from .results import CACHE_FIELDS, input_tokens, output_tokens
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from .attempts import Attempt
 
 ROWS = 100
+_MANY = 10
+_EVEN = 0.5
 ONE_CALL = 2.0
 """An arm's cost that is known from one call, without prompt sizes, is right within this factor."""
 
@@ -127,6 +130,37 @@ def one_call_range(cost_usd: float) -> Range:
     return Range(cost_usd, cost_usd / ONE_CALL, cost_usd * ONE_CALL)
 
 
+def call_range(costs: Sequence[float]) -> Range | None:
+    """USD of one call of the judge, from those that were made; None where none was, or a price is unknown."""
+    if not costs or any(math.isnan(c) for c in costs):
+        return None
+    mean = statistics.fmean(costs)
+    if len(costs) < _MANY:
+        return one_call_range(mean)
+    return Range(mean, min(costs), max(costs))
+
+
+def judged_range(call: Range, trials: Sequence[int], *, pairwise: bool, fresh: float | None) -> Range:
+    """USD that a judge costs for one row: equal questions are one call, and nobody knows yet how many are.
+
+    At the low end all outputs of a row are equal (one question, or none where two are compared), at the high
+    end none. Between lie, for trials of an arm, `fresh`, and for different arms one half.
+
+    Args:
+        call: USD of one call.
+        trials: Trials of each arm, the baseline's first.
+        pairwise: Whether the others' outputs are compared with the baseline's, in both orders.
+        fresh: The share of the baseline's repeated outputs on train that said something new; None if unknown.
+    """
+    new = _EVEN if fresh is None else fresh
+    if pairwise:
+        new = 1 - (1 - new) ** 2  # one of the two outputs says something new
+        most = 2.0 * sum(trials[1:])
+        return Range(call.usd * 2 * _EVEN * sum(1 + new * (n - 1) for n in trials[1:]), 0.0, call.high * most)
+    first, *others = (1 + new * (n - 1) for n in trials)
+    return Range(call.usd * (first + _EVEN * sum(others)), call.low, call.high * sum(trials))
+
+
 def crosses_budget(experiment: Experiment) -> bool:
     """Whether the pilot's forecast may cross the registered budget, and nobody has accepted that."""
     forecast, budget = _foreseen(experiment), experiment.spec.run.budget_usd
@@ -146,7 +180,26 @@ def require_budget(experiment: Experiment) -> None:
             "budget",
             f"the experiment may cost ${forecast['high']:,.2f} (about ${forecast['usd']:,.2f}), "
             f"more than budget_usd = {experiment.spec.run.budget_usd:g}.",
-            "a run that stops at its budget has paid for rows that decide nothing.",
+            "a run that stops at its budget has paid for rows that decide nothing; this answer is for train "
+            "and dev: you are asked again before the test set opens, if dev's prices say so.",
+        )
+
+
+def require_prices(experiment: Experiment) -> None:
+    """Ask before the first paid call where a budget is registered and a model's price is unknown.
+
+    Raises:
+        Refusal: Nobody has accepted that yet.
+    """
+    if experiment.spec.run.budget_usd is None:
+        return
+    if found := unpriced(experiment.spec):
+        named = "; ".join(f"{model} ({', '.join(users)})" for model, users in found.items())
+        experiment.ask(
+            "budget",
+            f"there is no price of {named}: budget_usd = {experiment.spec.run.budget_usd:g} cannot stop it.",
+            "calls of unknown price are counted and never added up.",
+            remedy="give its prices in prices.toml",
         )
 
 

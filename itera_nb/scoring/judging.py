@@ -1,7 +1,8 @@
 """Asking an LLM judge: its calls are units of the engine, with the same log, budget and resume as any arm's.
 
 Equal questions (rubric, model, inputs, outputs) are one call, whoever's output it is and however often it is
-asked. A judge that gives no usable reply leaves a missing score and the reason, never a 0.
+asked. A judge that gives no usable reply leaves a missing score and the reason, never a 0. It is asked again:
+at once where its reply cannot be read, by a later run whatever went wrong; never where a reply was usable.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ class Bench:
         models: How vendors are reached, by vendor.
         quiet: For rows that nobody may read: errors are reduced to their type, reasons are left out.
         budget_usd: USD that all attempts of the log together may cost, those of arms included.
+        counted: What counts against it instead of the whole log, and is added to: as in `engine.run`.
     """
 
     log: AttemptLog
@@ -46,6 +48,7 @@ class Bench:
     models: Mapping[str, ModelSpec] = field(default_factory=dict)
     quiet: bool = False
     budget_usd: float | None = None
+    counted: dict[str, float | None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +86,13 @@ class Panel:
     inputs: tuple[str, ...]
 
 
-def judge_of(spec: Spec, root: Path, *, genesis: str, model: str | None = None) -> Judge:
-    """The registered judge, or another model with the same rubric.
+def judge_of(spec: Spec, root: Path, *, genesis: str) -> Judge:
+    """The registered judge.
 
     Args:
         spec: The registered experiment, with its `[judge]`.
         root: Snapshot that holds the rubric.
         genesis: The experiment's id, from which labels and tags are derived.
-        model: Another model than the registered one (`vendor/name`); it takes none of its parameters.
 
     Raises:
         ArmError: The rubric cannot be read.
@@ -101,8 +103,8 @@ def judge_of(spec: Spec, root: Path, *, genesis: str, model: str | None = None) 
     modes = spec.metric.failure_modes
     return Judge(
         rubric=read_text(root, spec.judge.rubric),
-        model=model or spec.judge.model,
-        params=spec.judge.params if model is None else {},
+        model=spec.judge.model,
+        params=spec.judge.params,
         scale=spec.judge.scale,
         # A mode with a predicate, or a function that names modes, needs no judge.
         modes=tuple(n for n, mode in modes.items() if not mode.when) if isinstance(modes, dict) else (),
@@ -112,7 +114,7 @@ def judge_of(spec: Spec, root: Path, *, genesis: str, model: str | None = None) 
 
 
 def judge_rows(cases: Sequence[Case], judge: Judge, bench: Bench) -> list[Judgement]:
-    """Judge every case, in order; what the log holds is not asked again.
+    """Judge every case, in order; what the log holds a usable reply to is not asked again.
 
     Args:
         cases: What is judged.
@@ -122,16 +124,29 @@ def judge_rows(cases: Sequence[Case], judge: Judge, bench: Bench) -> list[Judgem
     Raises:
         StoppedError: Credentials, budget, an interrupt or a full disk ended the run; records are kept.
     """
-    from .engine import RowGroup, run
-
     asked = [asking.questions(judge, case) for case in cases]
     # By digest: neither which arm wrote an output nor which row it answers can be told from the order.
     distinct = dict(sorted({q.id: q for pair in asked for q in pair}.items()))
     if not distinct:
         return []
-    rows = [{"id": q.id, "system": q.system, "text": q.text} for q in distinct.values()]
-    with progress_bar("judge", len(rows)) as step:
-        attempts = run(
+    by_id: dict[str, list[Attempt]] = {id_: [] for id_ in distinct}
+    pending, turn = list(distinct.values()), 0
+    while pending:
+        for attempt in _ask(judge, pending, bench, turn):
+            by_id[str(attempt.row_id)].append(attempt)
+        pending = [q for q in pending if _again(judge, q, by_id[q.id], bench.log)]
+        turn += 1
+    seen: set[str] = set()
+    return [_judgement(judge, pair, by_id, seen, quiet=bench.quiet) for pair in asked]
+
+
+def _ask(judge: Judge, questions: Sequence[Question], bench: Bench, turn: int) -> Sequence[Attempt]:
+    """Ask each question for the given time; what the log holds of that time is read back."""
+    from .engine import RowGroup, run
+
+    rows = [{"id": q.id, "system": q.system, "text": q.text} for q in questions]
+    with progress_bar("judge" if turn == 0 else "judge, again", len(rows)) as step:
+        return run(
             [_arm(judge, bench.models)],
             [RowGroup(rows, label="judge")],
             id_column="id",
@@ -140,13 +155,22 @@ def judge_rows(cases: Sequence[Case], judge: Judge, bench: Bench) -> list[Judgem
             settings=bench.settings,
             models=bench.models,
             seed=lambda _: 0,
+            namespace=f"again {turn}" if turn else "",
             quiet=bench.quiet,
             progress=step,
             budget_usd=bench.budget_usd,
+            counted=bench.counted,
         )
-    by_id = {str(attempt.row_id): attempt for attempt in attempts}
-    seen: set[str] = set()
-    return [_judgement(judge, pair, by_id, seen, quiet=bench.quiet) for pair in asked]
+
+
+def _again(judge: Judge, question: Question, attempts: Sequence[Attempt], log: AttemptLog) -> bool:
+    """Whether a question is asked once more: this run has not, or got one reply that cannot be read."""
+    try:
+        _read(judge, question, attempts[-1])
+    except ValueError:
+        asked_now = sum(not log.is_earlier(attempt.key) for attempt in attempts)
+        return asked_now == 0 or (asked_now == 1 and attempts[-1].status in {"ok", "invalid"})
+    return False
 
 
 def _arm(judge: Judge, models: Mapping[str, ModelSpec]) -> RunnableArm:
@@ -170,18 +194,18 @@ def _arm(judge: Judge, models: Mapping[str, ModelSpec]) -> RunnableArm:
 def _judgement(
     judge: Judge,
     asked: Sequence[Question],
-    attempts: Mapping[str, Attempt],
+    attempts: Mapping[str, Sequence[Attempt]],
     seen: set[str],
     *,
     quiet: bool,
 ) -> Judgement:
-    new = [attempts[q.id] for q in asked if q.id not in seen]
+    new = [attempt for q in asked if q.id not in seen for attempt in attempts[q.id]]
     seen.update(q.id for q in asked)
     costs = [a.cost_usd for a in new]
     cost = None if None in costs else sum(c for c in costs if c is not None)
     readings: list[Reading] = []
     for question in asked:
-        attempt = attempts[question.id]
+        attempt = attempts[question.id][-1]
         try:
             readings.append(_read(judge, question, attempt))
         except ValueError as error:

@@ -19,20 +19,22 @@ from itera_nb.metrics import judge as asking
 from itera_nb.models.client import DEFAULT_MAX_TOKENS, Request
 from itera_nb.models.prompt import PromptError
 
-from .attempts import Attempt
+from .attempts import Attempt, AttemptLog
 from .forecast import (
     ROWS,
     Forecast,
     Range,
     Varying,
+    call_range,
+    judged_range,
     measured_range,
     one_call_range,
     prompt_range,
     varying,
 )
-from .judging import judge_of
+from .judging import JUDGE, judge_of
 from .registered import measure_baseline
-from .runs import arm_inputs, part_rows, run_part, runnable
+from .runs import ATTEMPTS, arm_inputs, part_rows, run_part, runnable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -104,9 +106,11 @@ def run_pilot(experiment: Experiment) -> Pilot:
     if spec.judge is not None:
         judge = judge_of(spec, root, genesis=genesis)
         questions = _questions(experiment, judge, row, attempts)
-    if problems := [*_problems(ran.table, spec.arms, _batched(attempts)), *_unseen(questions, attempts)]:
-        _refuse(experiment, problems)
-    forecast = _forecast(experiment, row, attempts, requests, ran.table)
+    judge_name = spec.judge.model if spec.judge else None
+    faults = _problems(ran.table, spec.arms, _batched(attempts), judge_name)
+    if problems := [*faults, *_unseen(questions, attempts)]:
+        _refuse(experiment, problems, judged=spec.judge is not None)
+    forecast = _forecast(experiment, row, attempts, requests)
     record = state.last("pilot_passed") or experiment.record(
         "pilot_passed", _body(row[spec.source.id], ran.table, forecast)
     )
@@ -146,13 +150,17 @@ def _questions(
     return found
 
 
-def _refuse(experiment: Experiment, problems: Sequence[str]) -> NoReturn:
+def _refuse(experiment: Experiment, problems: Sequence[str], *, judged: bool = False) -> NoReturn:
+    unread = judged and all("the judge" in problem for problem in problems)
+    again = "run again: itera run   (the judge is asked again for what it gave no usable reply to)"
     experiment.refuse(
         Refusal(
             "SG10",
             f"the pilot found {len(problems)} problem(s): {'; '.join(problems)}.",
             why="a full run would pay for the same fault on every row.",
-            instead="mend the arm and run again: itera run   (finished calls are not repeated)",
+            instead=again
+            if unread
+            else "mend the arm and run again: itera run   (finished calls are not repeated)",
         )
     )
 
@@ -162,7 +170,9 @@ def _batched(attempts: Mapping[str, Attempt]) -> set[str]:
     return {n for n, a in attempts.items() if any(u.get("service_tier") == "batch" for u in a.usage)}
 
 
-def _problems(table: pd.DataFrame, arms: Mapping[str, ArmSpec], batched: Container[str]) -> Iterator[str]:
+def _problems(
+    table: pd.DataFrame, arms: Mapping[str, ArmSpec], batched: Container[str], judge: str | None
+) -> Iterator[str]:
     """Fields that are null or placeholders, arm by arm."""
     for line in table.to_dict("records"):
         name, arm = str(line["arm"]), arms[str(line["arm"])]
@@ -174,12 +184,17 @@ def _problems(table: pd.DataFrame, arms: Mapping[str, ArmSpec], batched: Contain
         if output.casefold() in PLACEHOLDERS or STUBS.search(output):
             yield f"{name}: the output is empty or a placeholder"
         if math.isnan(line["score"]):
-            yield f"{name}: no score ({line['unscored'] or 'the scorer gave none'})"
+            why = line["unscored"] or "the scorer gave none"
+            whose = f"the judge {judge} gave no score" if judge and line["judged"] else "no score"
+            yield f"{name}: {whose} ({why.removeprefix('judge: ')})"
         timeless = name in batched or (arm.kind == "recorded" and arm.latency_ms is None)
         if math.isnan(line["latency_ms"]) and not timeless:
             yield f"{name}: no latency"
-        if math.isnan(line["cost_usd"]) and _must_cost(arm):
-            yield f'{name}: no cost (say cost = "free", or return Output(..., cost_usd=...))'
+        if arm.cost == "free" and line["cost_usd"] != 0:  # it reports a price, or usage of unknown price
+            yield f'{name}: cost = "free", but the arm reports model usage: remove cost = "free"'
+        elif math.isnan(line["cost_usd"]) and _must_cost(arm):
+            how = 'say cost = "free", return Output(..., cost_usd=...), or give prices in prices.toml'
+            yield f"{name}: no cost ({how})"
         if arm.kind == "prompt" and not line["output_tokens"]:
             yield f"{name}: no token counts"
 
@@ -201,11 +216,9 @@ def _forecast(
     row: Mapping[str, Any],
     attempts: Mapping[str, Attempt],
     requests: Mapping[str, Sequence[Request]],
-    table: pd.DataFrame,
 ) -> Forecast | None:
     """USD of the whole experiment: each arm's row cost times its rows and trials, the judge's with them."""
-    spec, sealed = experiment.spec, experiment.state.last("sealed")
-    assert sealed is not None
+    spec, sealed = experiment.spec, experiment.state.the("sealed")
     known = _baseline(experiment, str(row[spec.source.id]))
     rows = {name: _row_range(experiment, attempts[name], requests.get(name), known) for name in spec.arms}
     if any(found is None for found in rows.values()):
@@ -218,11 +231,36 @@ def _forecast(
             found.times(counts["train"] * train + spec.trials * (counts["dev"] + counts["test"]))
         )
     per_row = sum(found.usd for found in rows.values() if found is not None)
-    if "judge_usd" in table:
-        judged = one_call_range(float(table["judge_usd"].sum()))
-        total = total.plus(judged.times(counts["train"] + spec.trials * (counts["dev"] + counts["test"])))
+    per_row *= spec.trials
+    if spec.judge is not None:
+        call = call_range(_judge_costs(experiment))
+        if call is None:
+            return None
+        fresh, pairwise, others = _fresh(experiment), spec.metric.pairwise, len(spec.arms) - 1
+        # On train the others have one trial; for preferences the baseline was compared with itself there.
+        here = [spec.trials, *[1] * (others + pairwise)]
+        judged = judged_range(call, [spec.trials] * (1 + others), pairwise=pairwise, fresh=fresh)
+        total = total.plus(judged_range(call, here, pairwise=pairwise, fresh=fresh).times(counts["train"]))
+        total = total.plus(judged.times(counts["dev"] + counts["test"]))
         per_row += judged.usd
-    return None if math.isnan(total.high) else Forecast(total, spec.trials * per_row)
+    return None if math.isnan(total.high) else Forecast(total, per_row)
+
+
+def _judge_costs(experiment: Experiment) -> list[float]:
+    """USD of every call of the judge so far: on the baseline's train rows, and on the pilot's."""
+    with AttemptLog(experiment.path(ATTEMPTS)) as log:
+        made = [attempt for attempt in log.finished.values() if attempt.arm == JUDGE]
+    return [math.nan if attempt.cost_usd is None else attempt.cost_usd for attempt in made]
+
+
+def _fresh(experiment: Experiment) -> float | None:
+    """The share of the baseline's repeated outputs on train that said something new; None with one trial."""
+    table, trials = measure_baseline(experiment).results, experiment.spec.trials
+    answered = table[table["status"] == "ok"]
+    if trials < 2 or answered.empty:
+        return None
+    repeated = len(answered) - answered["id"].nunique()
+    return float((answered.groupby("id")["output"].nunique() - 1).sum() / repeated) if repeated else None
 
 
 def _row_range(

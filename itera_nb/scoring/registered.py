@@ -12,7 +12,7 @@ from itera_nb.experiment import Experiment
 from itera_nb.ledger import Record
 from itera_nb.models.checks import require_models
 from itera_nb.scoring.evidence import Evidence
-from itera_nb.scoring.forecast import require_budget
+from itera_nb.scoring.forecast import require_budget, require_prices
 from itera_nb.scoring.power import power_at_lock
 from itera_nb.scoring.runs import (
     Scored,
@@ -25,7 +25,7 @@ from itera_nb.scoring.runs import (
     runnable,
 )
 from itera_nb.scoring.scores import mode_weights
-from itera_nb.stats.missing import intention_to_treat
+from itera_nb.stats.missing import mean_score
 from itera_nb.stats.noise import RerunNoise, preference_noise, rerun_noise
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ def measure_baseline(experiment: Experiment) -> Baseline:
     rows, modes = part_rows(experiment, "train"), registered_modes(experiment)
     if record is not None:
         return Baseline(experiment.read_frame(BASELINE, sha256=record.body["sha256"]), rows, record, modes)
+    require_prices(experiment)
     require_models(spec)  # every arm's and the judge's: this is the first phase that pays
     arms = {spec.baseline: spec.arms[spec.baseline]}
     ran = run_part(experiment, "train", arms, trials=spec.trials)
@@ -80,7 +81,7 @@ def measure_baseline(experiment: Experiment) -> Baseline:
         _nothing_scored(tried, spec.metric.scorer)
     noise = _floor(evidence, spec.baseline, tried)
     body = {
-        "value": float(intention_to_treat(scores).mean()),
+        "value": mean_score(scores),
         "n": len(evidence.ids),
         "trials": scores.shape[1],
         "failed": evidence.failed[spec.baseline],
@@ -116,7 +117,9 @@ def _all_failed(results: pd.DataFrame, arm: str) -> None:
 def _nothing_scored(results: pd.DataFrame, scorer: str) -> None:
     raise ArmError(
         f"the scorer {scorer!r} gives no train row a score: {results.iloc[0].get('unscored') or ''}".strip(),
-        fix="try it on one output by hand and mend it",
+        fix="run again: the judge is asked again; else mend its rubric or model"
+        if scorer in {"judge", "preference"}
+        else "try it on one output by hand and mend it",
     )
 
 
@@ -126,8 +129,7 @@ def lock_metric(experiment: Experiment) -> Record:
     if record is not None:
         return record
     experiment.require("metric_locked")
-    measured = experiment.state.last("baseline_measured")
-    assert measured is not None
+    measured = experiment.state.the("baseline_measured")
     body = {
         "toml": toml_hash(experiment),
         "values": values(experiment, METRIC_PARTS),

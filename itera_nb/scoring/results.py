@@ -1,4 +1,4 @@
-"""Attempts and scores as one table, and as the score matrices that the statistics take."""
+"""Attempts and scores as one table."""
 
 from __future__ import annotations
 
@@ -15,9 +15,7 @@ from .judging import Panel
 from .scores import RowScore, score_outputs
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
-    from numpy.typing import NDArray
 
     from itera_nb.spec import Spec
 
@@ -144,17 +142,3 @@ def input_tokens(usage: Mapping[str, Any]) -> int:
 def output_tokens(usage: Mapping[str, Any]) -> int:
     """Output tokens of a call, in whichever vendor's words."""
     return int(usage.get("output_tokens") or usage.get("completion_tokens") or 0)
-
-
-def matrix(results: pd.DataFrame, arm: str, ids: Sequence[str | int], trials: int) -> NDArray[np.float64]:
-    """Scores of an arm, shape (len(ids), trials), as fractions; NaN where a score is missing.
-
-    Args:
-        results: What `results_table` returned.
-        arm: The arm's name.
-        ids: Row ids, in the order wanted.
-        trials: Trials, counted from 0.
-    """
-    own = results[results["arm"] == arm]
-    wide = own.pivot(index="id", columns="trial", values="score")  # noqa: PD010 - a repeated cell must raise
-    return wide.reindex(index=[str(i) for i in ids], columns=range(trials)).to_numpy(dtype=float)

@@ -163,8 +163,7 @@ def part_rows(experiment: Experiment, part: str) -> list[dict[str, Any]]:
         )
         experiment.refuse(refusal)
     experiment.require("revealed")
-    sealed, name = experiment.state.last("sealed"), f"data/{part}.parquet"
-    assert sealed is not None
+    sealed, name = experiment.state.the("sealed"), f"data/{part}.parquet"
     path = experiment.path(name)
     if not path.is_file():
         raise RecordError(f"{name} is missing", fix="put it back; its hash is in the ledger")
@@ -364,25 +363,35 @@ def record_scores(
     return Scored(results, experiment.record("scored", body))
 
 
-def _discordance(evidence: Evidence, baseline: str) -> float:
-    """Share of rows on which an arm and the baseline differ by half a score in one trial; arms' mean."""
-    base = evidence.scores[baseline][:, :1]
-    others = [y for arm, y in evidence.scores.items() if arm != baseline]
-    return float(np.mean([np.nanmean(np.abs(np.nan_to_num(y[:, :1]) - base) >= 0.5) for y in others]))
+def _discordance(evidence: Evidence, baseline: str) -> float | None:
+    """Share of rows on which an arm and the baseline differ by half a score in one trial; arms' mean.
+
+    Of the rows with both scores; None where there is none.
+    """
+    base = evidence.scores[baseline][:, 0]
+    apart = [np.abs(y[:, 0] - base) for arm, y in evidence.scores.items() if arm != baseline]
+    known = [d[np.isfinite(d)] >= 0.5 for d in apart if np.isfinite(d).any()]
+    return float(np.mean([d.mean() for d in known])) if known else None
 
 
 def summarise(results: pd.DataFrame, evidence: Evidence) -> dict[str, Any]:
-    """Per arm: mean (fraction), trial means, re-run sd, statuses, cost per 1,000 rows (USD), p95 (ms)."""
-    from itera_nb.stats.missing import intention_to_treat
+    """Per arm: mean (fraction), trial means, re-run sd, statuses, cost per 1,000 rows (USD), p95 (ms).
+
+    Scores are over the rows that every arm has one for.
+
+    Raises:
+        ArmError: An arm has no score at all.
+    """
+    from itera_nb.stats.missing import mean_score
 
     arms: dict[str, Any] = {}
     for name, part in results.groupby("arm", sort=False):
         arm = str(name)
-        scores = evidence.scores[arm]
-        per_trial = np.nan_to_num(scores).mean(axis=0)
+        scores = evidence.described(arm).scores[arm]
+        per_trial = np.array([np.nanmean(x) for x in scores.T if np.isfinite(x).any()])
         cost = evidence.cost[arm]
         arms[arm] = {
-            "mean": float(intention_to_treat(scores).mean()),
+            "mean": mean_score(scores),
             "trials": [float(x) for x in per_trial],
             "deterministic": _deterministic(part, scores, pairwise=evidence.pairwise),
             "sd": float(per_trial.std(ddof=1)) if per_trial.size > 1 else 0.0,

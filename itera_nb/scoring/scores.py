@@ -119,7 +119,15 @@ def score_outputs(
         scored = iter(ask.scores([c for c in cases if c.answered]))
         results = [next(scored) if c.answered else _Scored(0.0) for c in cases]
     return _with_modes(
-        cases, results, metric, name, root=root, pythonpath=pythonpath, quiet=quiet, timeout_s=timeout_s
+        cases,
+        results,
+        metric,
+        name,
+        judge=panel is not None and name in {"judge", "preference"},
+        root=root,
+        pythonpath=pythonpath,
+        quiet=quiet,
+        timeout_s=timeout_s,
     )
 
 
@@ -263,6 +271,7 @@ def _with_modes(
     metric: MetricSpec,
     name: str,
     *,
+    judge: bool,
     root: Path,
     pythonpath: Sequence[Path],
     quiet: bool,
@@ -303,7 +312,8 @@ def _with_modes(
                 cases[i].expected,
                 cases[i].row,
                 results[i].modes,
-                failed=not (is_pairwise(name) and cases[i].answered),
+                # A judge is asked for the modes, so that what it does not name is not there.
+                failed=not (judge or (is_pairwise(name) and cases[i].answered)),
             )
             for i in failed
         }

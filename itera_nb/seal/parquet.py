@@ -16,7 +16,6 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import pyarrow as pa
@@ -63,9 +62,7 @@ class PartWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         # Closed in this order also after an error: a writer that outlives its file complains when collected.
         with suppress(OSError, pa.ArrowException):
             self._writer.close()
@@ -189,18 +186,18 @@ class AgeLines:
         self._recipients = [pyrage.x25519.Recipient.from_str(r) for r in recipients]
         self._identities = [pyrage.x25519.Identity.from_str(identity)] if identity else []
 
-    def encrypt(self, line: str) -> str:
+    def encode(self, text: str) -> str:
         """One line of base64 (no line feed) for one line of text."""
-        return base64.b64encode(pyrage.encrypt(line.encode(), self._recipients)).decode("ascii")
+        return base64.b64encode(pyrage.encrypt(text.encode(), self._recipients)).decode("ascii")
 
-    def decrypt(self, line: str) -> str:
+    def decode(self, text: str) -> str:
         """The text of one encrypted line.
 
         Raises:
             RecordError: The line is damaged or encrypted to another key.
         """
         try:
-            return str(pyrage.decrypt(base64.b64decode(line, validate=True), self._identities), "utf-8")
+            return str(pyrage.decrypt(base64.b64decode(text, validate=True), self._identities), "utf-8")
         except (pyrage.DecryptError, ValueError):
             pass
         raise RecordError(

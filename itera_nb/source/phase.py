@@ -24,8 +24,7 @@ def sample(experiment: Experiment) -> Record:
     if record is None:
         experiment.require("sampled")
         experiment.isolated("itera_nb.source", "sample")
-        record = experiment.state.last("sampled")
-    assert record is not None
+        record = experiment.state.the("sampled")
     for ask in record.body["asks"]:
         experiment.ask(ask["safeguard"], ask["sentence"], SG12_WHY)
     return record
@@ -63,8 +62,7 @@ def seal(experiment: Experiment) -> Record:
         experiment.require("sealed")
         sample(experiment)
         experiment.isolated("itera_nb.source", "seal")
-        record = experiment.state.last("sealed")
-    assert record is not None
+        record = experiment.state.the("sealed")
     for ask in record.body["asks"]:
         if ask["safeguard"] == "SG13":
             experiment.ask("SG13", ask["sentence"], SG13_WHY)
@@ -122,8 +120,7 @@ def _seal(experiment: Experiment, relation: Any) -> int:
     from itera_nb.source.seal_split import SealPaths, seal_split
 
     experiment.require("sealed")
-    spec, sampled = experiment.spec, experiment.state.last("sampled")
-    assert sampled is not None
+    spec, sampled = experiment.spec, experiment.state.the("sampled")
     if relation.fingerprint() != sampled.body["fingerprint"]:
         raise DataError(
             "the source changed between sampling and sealing", fix="put back the file that was sampled"
@@ -165,8 +162,7 @@ def _extend(experiment: Experiment, relation: Any) -> int:
     from itera_nb.seal.parquet import read_sealed
     from itera_nb.source.extension import seal_extension
 
-    spec, sealed = experiment.spec, experiment.state.last("sealed")
-    assert sealed is not None
+    spec, sealed = experiment.spec, experiment.state.the("sealed")
     secret = experiment.secret
     tuned = [pq.read_table(experiment.path("data", f"{part}.parquet")) for part in ("train", "dev")]
     first = read_sealed(

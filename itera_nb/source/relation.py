@@ -1,4 +1,4 @@
-"""A source of rows behind three questions: how many of each kind, which keys, which chosen rows.
+"""A source of rows behind two questions: which keys, which chosen rows.
 
 What a person can get wrong in a file is answered with columns, row ids and counts; never with the text of a
 row, which may become a test row. The engine's own messages quote rows and are therefore never passed on.
@@ -50,9 +50,6 @@ class Relation(Protocol):
     @property
     def columns(self) -> tuple[str, ...]:
         """Names of all columns, in source order."""
-
-    def counts(self, by: Sequence[str]) -> pa.Table:
-        """Rows of each combination of values: columns `by` (text) and ``count``, ordered by the values."""
 
     def keys(self, columns: Sequence[str]) -> pa.Table:
         """The id and the given columns of every row, as text, in source order.
@@ -125,14 +122,6 @@ class DuckDBRelation:
     def columns(self) -> tuple[str, ...]:
         """Names of all columns, in source order."""
         return tuple(self._types)
-
-    def counts(self, by: Sequence[str]) -> pa.Table:
-        """Rows of each combination of values: columns `by` (text) and ``count``, ordered by the values."""
-        self._require(by)
-        keys = ", ".join(f"{self._key(c)} AS {_name(c)}" for c in by)
-        order = ", ".join(str(i + 1) for i in range(len(by)))
-        query = f"SELECT {keys}, count(*) AS count FROM source GROUP BY {order} ORDER BY {order}"
-        return self._guarded(lambda: self._connection.sql(query).to_arrow_table())
 
     def keys(self, columns: Sequence[str]) -> pa.Table:
         """The id and the given columns of every row, as text, in source order; see `Relation.keys`."""
@@ -426,6 +415,7 @@ def _check_rows(path: Path, rows: int) -> None:
         )
 
 
+_LOOKED_AT = 65_536
 LINE = re.compile(r"CSV Error on Line: (\d+)|in line (\d+)|at line (\d+)")
 CAUSES: Mapping[str, str] = {
     "Expected Number of Columns": "has a row with another number of fields than the header",
@@ -456,9 +446,18 @@ def _explain(path: Path, error: Exception) -> DataError:
 
 
 def _not_utf8(path: Path, where: str) -> DataError:
+    opener = gzip.open if path.suffix.lower() == ".gz" else open
+    with opener(path, "rb") as file:
+        begin = file.read(_LOOKED_AT)
+    wide = begin.startswith((b"\xff\xfe", b"\xfe\xff"))  # UTF-16, which is text with zeros
+    if b"\0" in begin and not wide:
+        return DataError(
+            f"{path.name} is not a text table: it holds binary data",
+            fix="export the rows as CSV, or name the file by what it is (.parquet)",
+        )
     return DataError(
         f"{path.name} is not UTF-8{f' ({where})' if where else ''}",
-        fix=f"iconv -f latin1 -t utf-8 {path.name} > utf8.csv",
+        fix=f"iconv -f {'utf-16' if wide else 'latin1'} -t utf-8 {path.name} > utf8.csv",
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 
@@ -16,8 +15,3 @@ def text_of(value: Any) -> str:
 def slice_id(column: str, value: Any) -> str:
     """The identifier of one slice, for example ``tier=pro``."""
     return f"{column}={text_of(value)}"
-
-
-def slices_of(row: Mapping[str, Any], columns: Sequence[str]) -> tuple[str, ...]:
-    """The slices that a row belongs to: one for each slice column."""
-    return tuple(slice_id(column, row.get(column)) for column in columns)

@@ -1,8 +1,8 @@
-"""Missing scores: intention to treat, worst and best bounds, and the tipping point of a pass.
+"""Missing scores: the effect where both sides have one, worst and best bounds, the tipping point of a pass.
 
 Scores are n x T arrays over the rows of the locked manifest: a failed call, refusal, timeout or unparsable
 output is 0 for its arm (a product failure), NaN is a score that is missing for another reason (the judge
-failed).
+failed) and never counts as 0.
 """
 
 from __future__ import annotations
@@ -21,11 +21,14 @@ from itera_nb.stats.table import PairedTable, mcnemar_midp
 class MissingReport:
     """The effect under three treatments of missing scores; shares are fractions of the n x T planned cells.
 
+    `itt` is over the rows with a score on both sides, by intention to treat (a failed call is 0); None where
+    there is none. The bounds are over all n rows.
+
     `midp` tests whether rows are missing more often on one side. `worst_must_pass`: more than 5 % is missing
     or the rates differ, so a pass must hold at the worst bound too.
     """
 
-    itt: Delta
+    itt: Delta | None
     worst: Delta
     best: Delta
     arm_missing: float
@@ -47,10 +50,16 @@ class Tipping:
     tolerated: int | None
 
 
-def intention_to_treat(scores: ArrayLike) -> Floats:
-    """Row means over the trials that have a score; a row without any counts 0, it is not dropped."""
+def mean_score(scores: ArrayLike) -> float:
+    """Mean (fraction) over the rows with a score, each the mean of its trials that have one.
+
+    Raises ValueError where no row has any.
+    """
     means = row_means(scores)
-    return np.where(np.isnan(means), 0.0, means)
+    known = means[~np.isnan(means)]
+    if known.size == 0:
+        raise ValueError("no row has a score")
+    return float(known.mean())
 
 
 def bounds(
@@ -63,7 +72,7 @@ def bounds(
     binary: bool = False,
     pairwise: bool = False,
 ) -> MissingReport:
-    """Effect at intention to treat and at the worst (arm missing 0, baseline missing 1) and best bound.
+    """Effect where both sides have a score, and at the worst (arm missing 0, baseline 1) and best bound.
 
     Arrays n x T (or n), options as in `paired_delta`. `pairwise`: the arm's scores are preferences over the
     baseline (whose scores are 0): one that is missing is missing for both sides, and from -1 to 1. Raises
@@ -73,16 +82,22 @@ def bounds(
     lost_a, lost_b = np.isnan(arm), np.isnan(base)
     other_side = lost_a if pairwise else lost_b
 
-    def effect(a: Floats, b: Floats) -> Delta:
-        return paired_delta(row_differences(a, b), cluster, alpha=alpha, graded=graded, binary=binary)
+    d = row_differences(arm, base)
+    known = ~np.isnan(d)
+
+    def effect(d: Floats, cluster: Labels | None) -> Delta:
+        return paired_delta(d, cluster, alpha=alpha, graded=graded, binary=binary)
+
+    kept = cluster if cluster is None or known.all() else np.asarray(cluster)[known]
 
     rows = PairedTable.from_scores(lost_a.any(axis=1), other_side.any(axis=1))
     share_a, share_b = float(lost_a.mean()), float(other_side.mean())
     midp = mcnemar_midp(rows)
+    lowest = -1.0 if pairwise else 0.0
     return MissingReport(
-        itt=effect(intention_to_treat(arm), intention_to_treat(base)),
-        worst=effect(np.where(lost_a, -1.0 if pairwise else 0.0, arm), np.where(lost_b, 1.0, base)),
-        best=effect(np.where(lost_a, 1.0, arm), np.where(lost_b, 0.0, base)),
+        itt=effect(d[known], kept) if known.any() else None,
+        worst=effect(row_differences(np.where(lost_a, lowest, arm), np.where(lost_b, 1.0, base)), cluster),
+        best=effect(row_differences(np.where(lost_a, 1.0, arm), np.where(lost_b, 0.0, base)), cluster),
         arm_missing=share_a,
         base_missing=share_b,
         midp=midp,

@@ -48,7 +48,7 @@ class JudgeCheck:
         second: Who is asked: a model as `vendor/name`, "human" or "none".
         arms: Candidate -> agreement, and the dev outcome with the second opinion's labels.
         level: The worst of the arms' levels; None while there is nothing to compare.
-        labels: Labels asked for, and how many there are.
+        labels: Labels asked for, and how many there are; a person's are ratings, equal outputs merged.
         record: The ledger's record; None while a person's ratings are open, and without a second opinion.
     """
 
@@ -98,14 +98,15 @@ def check_judge(experiment: Experiment) -> JudgeCheck:
         sheet = worksheet(experiment)
         given = rated(sheet.asked, sheet.said, experiment.genesis, judge.scale)
         found = labels(sheet.asked, given)
-        return _finish(experiment, results, found, complete=not sheet.open)
+        done_of = (len(sheet.items), len(sheet.items) - len(sheet.open))
+        return _finish(experiment, results, found, done_of, complete=not sheet.open)
     asked = _asked(experiment, results)
     _, root = runnable(experiment, {experiment.spec.baseline: experiment.spec.arms[experiment.spec.baseline]})
     with AttemptLog(experiment.path("runs", "attempts.jsonl")) as log:
         panel = judge_panel(experiment, root, log, budget_usd=experiment.spec.run.budget_usd)
         assert panel is not None
         found = labels(asked, ask_model(asked, panel, judge.second))
-    return _finish(experiment, results, found, complete=True)
+    return _finish(experiment, results, found, (len(found), int(found[SECOND].notna().sum())), complete=True)
 
 
 def worksheet(experiment: Experiment) -> Worksheet:
@@ -163,18 +164,21 @@ def _asked(experiment: Experiment, results: pd.DataFrame) -> list[Asked]:
 
 
 def _reveal(experiment: Experiment, ids: list[str]) -> None:
-    known = {row for record in experiment.state.all("revealed") for row in record.body["ids"]}
-    if fresh := [row for row in ids if row not in known]:
+    if fresh := [row for row in ids if row not in experiment.state.revealed]:
         experiment.record("revealed", {"ids": fresh, "why": "rated blind by a person"})
 
 
 def _finish(
-    experiment: Experiment, results: pd.DataFrame, found: pd.DataFrame, *, complete: bool
+    experiment: Experiment,
+    results: pd.DataFrame,
+    found: pd.DataFrame,
+    count: tuple[int, int],
+    *,
+    complete: bool,
 ) -> JudgeCheck:
     judge = _judge(experiment)
     arms = _compared(experiment, with_labels(results, found), judge.second)
     level = min((a.level for a in arms.values()), key=_WORST.index, default=None)
-    count = (len(found), int(found[SECOND].notna().sum()))
     if not complete:
         return JudgeCheck(judge.second, arms, level, count)
     body: dict[str, Any] = {

@@ -107,7 +107,7 @@ def missing_record(
     scores = evidence.scores[arm]
     unscored = int(np.isnan(scores).sum())
     tolerated = None
-    if unscored:
+    if not gaps.complete:
 
         def passes(d: Floats) -> bool:
             delta = paired.paired_delta(
@@ -121,6 +121,8 @@ def missing_record(
     return MissingRecord(
         evidence.failed[arm],
         unscored,
+        0 if evidence.pairwise else int(np.isnan(evidence.scores[base]).sum()),
+        len(evidence.ids),
         gaps.worst.estimate,
         gaps.best.estimate,
         gaps.worst_must_pass,
@@ -193,14 +195,19 @@ def latency_record(evidence: Evidence, arm: str, base: str, rng: np.random.Gener
 def pareto_shares(evidence: Evidence, rng: np.random.Generator) -> dict[str, dict[str, float]] | None:
     """Arm -> share of resamples in which it lies on the cost-accuracy frontier, and in which it is dominated.
 
-    None where a price is unknown, or where all arms cost the same and only accuracy is left to compare.
+    Over the rows that every arm has a score for. None where there is none, where a price is unknown, or where
+    all arms cost the same and only accuracy is left to compare.
     """
     arms = list(evidence.scores)
     costs = [evidence.cost[arm] for arm in arms]
     known = [c for c in costs if c is not None]
     if len(known) < len(costs) or len({float(c.mean()) for c in known}) == 1:
         return None
-    scores = [missing.intention_to_treat(evidence.scores[arm]) for arm in arms]
+    if not evidence.scored(*arms).any():
+        return None
+    evidence = evidence.complete(*arms)
+    known = [c for c in map(evidence.cost.get, arms) if c is not None]
+    scores = [paired.row_means(evidence.scores[arm]) for arm in arms]
     found = pareto.frontier(np.column_stack(known), np.column_stack(scores), rng, evidence.cluster)
     shares = zip(arms, found.on_frontier, found.dominated, strict=True)
     return {arm: {"on_frontier": float(on), "dominated": float(off)} for arm, on, off in shares}
@@ -222,7 +229,7 @@ def rows_needed(spec: Spec, d: Floats, rule: decision.Rule) -> int | None:
 
 def warnings(evidence: Evidence, arm: str, base: str, delta: Delta, d: Floats) -> list[str]:
     """Cautions about the data behind the interval, in words."""
-    rate = float(missing.intention_to_treat(evidence.scores[base]).mean())
+    rate = missing.mean_score(evidence.scores[base])
     notes = decision.cautions(delta, baseline_rate=rate, graded=evidence.graded, worst=float(d.min()))
     found = [note.text for note in notes]
     for name in (arm, base):
@@ -236,7 +243,7 @@ def appendix(evidence: Evidence, arm: str, base: str, alpha: float) -> AppendixR
     """McNemar mid-p, Newcombe and Tango for one trial of a 0/1 score; empty otherwise."""
     if evidence.pairwise or not evidence.binary(arm, base):
         return AppendixRecord()
-    one, two = (missing.intention_to_treat(evidence.scores[name]) for name in (arm, base))
+    one, two = (paired.row_means(evidence.scores[name]) for name in (arm, base))
     counts = table.PairedTable.from_scores(one, two)
     newcombe, tango = table.newcombe_interval(counts, alpha), table.tango_interval(counts, alpha)
     return AppendixRecord(table.mcnemar_midp(counts), [newcombe.low, newcombe.high], [tango.low, tango.high])

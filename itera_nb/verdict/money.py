@@ -7,10 +7,10 @@ from itera_nb.experiment import Experiment
 from itera_nb.scoring.attempts import AttemptLog, Codec
 
 
-def money_left(experiment: Experiment, codec: Codec) -> float | None:
+def money_left(experiment: Experiment, codec: Codec | None = None) -> float | None:
     """USD that the coming pass may cost; None where no budget is registered or a person has lifted it.
 
-    What counts as spent are the attempts on train and dev and those of an earlier batch.
+    What counts as spent are the attempts on train and dev and those of an earlier batch, read with `codec`.
     """
     state, budget = experiment.state, experiment.spec.run.budget_usd
     locked, lifted = state.last("locked"), state.answer("budget")

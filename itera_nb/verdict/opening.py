@@ -54,19 +54,6 @@ PUBLISHED = ["id", "arm", "trial", "status", "score", "modes", "cost_usd", "late
 JUDGED = ["judged", "judge_calls", "judge_usd", "conflict"]
 
 
-class _Sealed:
-    """The attempt log's codec during the pass: resumable with the key, unreadable without."""
-
-    def __init__(self, recipients: list[str], identity: str) -> None:
-        self._lines = AgeLines(recipients, identity)
-
-    def encode(self, text: str) -> str:
-        return self._lines.encrypt(text)
-
-    def decode(self, text: str) -> str:
-        return self._lines.decrypt(text)
-
-
 def open_and_decide(experiment: Experiment) -> dict[str, Any]:
     """Claim, open, score once, decide, record. A pass that a crash cut off is resumed, never repeated.
 
@@ -98,7 +85,7 @@ def _alone(experiment: Experiment) -> Iterator[None]:
 def _open_and_decide(experiment: Experiment) -> dict[str, Any]:
     require_ready(experiment)
     state, secret = experiment.state, experiment.secret
-    left = money_left(experiment, _Sealed([secret.recipient], secret.identity))
+    left = money_left(experiment, AgeLines([secret.recipient], secret.identity))
     if state.pass_open:
         claim = experiment.record("resumed", {"count": len(state.all("resumed")) + 1})
     else:
@@ -140,8 +127,8 @@ def _with_earlier(
 
 def decide(experiment: Experiment, results: pd.DataFrame, rows: pd.DataFrame) -> Verdict:
     """The registered rule on published test results: a pure function of files that anyone can check."""
-    spec, locked = experiment.spec, _locked(experiment)
-    modes = _modes(experiment)
+    spec, locked = experiment.spec, experiment.state.the("locked")
+    modes = dict(experiment.state.the("metric_locked").body["modes"])
     evidence = collect(results, rows, spec, modes)
     dev = {line["arm"]: Delta(**line["dev"]) for line in locked.body["lines"] if line["dev"]}
     rng = np.random.default_rng(int(digest([experiment.genesis, "bootstrap"])[:16], 16))
@@ -150,13 +137,13 @@ def decide(experiment: Experiment, results: pd.DataFrame, rows: pd.DataFrame) ->
     found = evaluate(spec, evidence, modes, dev, rng, iterations=iterations, second=second)
     if spec.claim.seen:
         found = retrospective(found)
-    foreseen = power_expected(_metric_lock(experiment).body["power"])
+    foreseen = power_expected(experiment.state.the("metric_locked").body["power"])
     return replace(found, records=[replace(r, power_expected=foreseen) for r in found.records])
 
 
 def _score(experiment: Experiment, budget_usd: float | None) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Score every locked arm on every sealed row; returns published results and the rows' strata."""
-    spec, locked = experiment.spec, _locked(experiment)
+    spec, locked = experiment.spec, experiment.state.the("locked")
     batches = experiment.state.batches
     sealed, suffix = batches[-1], "" if len(batches) == 1 else f"-{len(batches)}"
     arms = locked_arms(experiment, locked)
@@ -168,7 +155,7 @@ def _score(experiment: Experiment, budget_usd: float | None) -> tuple[pd.DataFra
     if commitment(test, bytes.fromhex(seal["salt"])) != seal["commitment"]:
         raise RecordError("the sealed rows are not those that were committed to", record=sealed.seq)
     rows, genesis = to_rows(test), experiment.genesis
-    codec = _Sealed([secret.recipient], secret.identity)
+    codec = AgeLines([secret.recipient], secret.identity)
     planned = sum(trials.values()) * len(rows)
     snapshot = experiment.path("snapshot")
     with AttemptLog(experiment.path("sealed", f"attempts{suffix}.age"), codec) as log:
@@ -234,19 +221,3 @@ def locked_arms(experiment: Experiment, locked: Record) -> list[RunnableArm]:
     specs = {line["arm"]: ArmSpec.model_validate(line["spec"]) for line in locked.body["lines"]}
     ready, _ = runnable(experiment, specs, experiment.path("snapshot"))
     return ready
-
-
-def _locked(experiment: Experiment) -> Record:
-    record = experiment.state.last("locked")
-    assert record is not None
-    return record
-
-
-def _modes(experiment: Experiment) -> dict[str, float]:
-    return dict(_metric_lock(experiment).body["modes"])
-
-
-def _metric_lock(experiment: Experiment) -> Record:
-    record = experiment.state.last("metric_locked")
-    assert record is not None
-    return record

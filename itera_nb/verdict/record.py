@@ -59,10 +59,16 @@ class SeverityRecord:
 
 @dataclass(frozen=True, slots=True)
 class MissingRecord:
-    """Failed calls count as failures; missing scores are bounded."""
+    """Failed calls count as failures; missing scores are bounded, and their rows are out of the estimate.
+
+    `unscored` and `baseline_unscored` count outputs without a score; `rows` is all rows, n those with one on
+    both sides. The bounds are over all rows.
+    """
 
     failed_calls: int
     unscored: int
+    baseline_unscored: int
+    rows: int
     worst: float
     best: float
     worst_must_pass: bool

@@ -16,7 +16,7 @@ import numpy as np
 from itera_nb.scoring.evidence import Comparison, Evidence, Floats, compare
 from itera_nb.spec import Spec
 from itera_nb.stats import decision, missing, modes, multiplicity, noise, slices
-from itera_nb.stats.paired import Delta
+from itera_nb.stats.paired import Delta, row_means
 from itera_nb.verdict import measures
 from itera_nb.verdict.record import (
     ArmRecord,
@@ -69,7 +69,7 @@ def evaluate(
         second: Another judge's labels of some rows; an outcome that they change is inconclusive.
     """
     alpha = decision.look_alpha(spec.rule.extension == "once")
-    rule = registered_rule(spec, float(missing.intention_to_treat(evidence.scores[spec.baseline]).mean()))
+    rule = registered_rule(spec, missing.mean_score(evidence.complete(spec.baseline).scores[spec.baseline]))
     again = copy.deepcopy(rng)  # the same resamples, so that only the labels can make a difference
     records = _records(spec, evidence, rule, weights, dev, rng, iterations)
     if second is not None:
@@ -85,7 +85,7 @@ def evaluate(
         controls=[
             _control(spec, evidence, arm, alpha, rule) for arm in spec.controls if arm in evidence.scores
         ],
-        arms={arm: _summary(evidence, arm) for arm in evidence.scores},
+        arms={arm: _summary(evidence, arm, spec.baseline) for arm in evidence.scores},
         pareto=measures.pareto_shares(evidence, rng),
         judge=asdict(evidence.judge) if evidence.judge else None,
     )
@@ -139,20 +139,21 @@ def _arm_record(
     iterations: int,
 ) -> ArmRecord:
     arm, base, d, delta = compared.arm, spec.baseline, compared.d, compared.delta
-    alpha, cluster = rule.alpha, evidence.cluster
+    alpha, pairs = rule.alpha, compared.evidence
+    cluster = pairs.cluster
     parts = slices.slice_deltas(
-        d, evidence.slices, cluster, alpha=alpha, graded=evidence.graded, binary=compared.binary
+        d, pairs.slices, cluster, alpha=alpha, graded=evidence.graded, binary=compared.binary
     )
     judged = slices.judge_slices(parts, margin=spec.rule.max_slice_loss, rule=spec.rule.slice_rule)
     top = max(weights, key=lambda m: weights[m]) if weights else None
     shifts = modes.mode_shifts(
-        {m: (evidence.modes[arm][m], evidence.modes[base][m]) for m in weights},
+        {m: (pairs.modes[arm][m], pairs.modes[base][m]) for m in weights},
         top=top,
         margin=spec.rule.max_worst_mode_increase,
         cluster=cluster,
         alpha=alpha,
     )
-    literal = _literal(spec, evidence, compared, parts, shifts, top, rule)
+    literal = _literal(spec, compared, parts, shifts, top, rule)
     cost = measures.cost_record(evidence, arm, base, rng)
     latency = measures.latency_record(evidence, arm, base, rng)
     decided = decision.decide(
@@ -168,7 +169,7 @@ def _arm_record(
     if rule.proof != "literal":  # which has a floor of its own for every slice, and no scope
         scope = slices.scope(
             d,
-            evidence.slices,
+            pairs.slices,
             judged,
             rule,
             cluster,
@@ -177,11 +178,11 @@ def _arm_record(
             reason_to_ship=_reason_to_ship(spec, cost),
         )
         standing = _with_slices(standing, scope)
-    weighted = measures.severity_record(spec, evidence, d, alpha)
+    weighted = measures.severity_record(spec, pairs, d, alpha)
     gaps = missing.bounds(
         evidence.scores[arm],
         evidence.scores[base],
-        cluster,
+        evidence.cluster,
         alpha=alpha,
         graded=evidence.graded,
         binary=compared.binary,
@@ -217,14 +218,14 @@ def _arm_record(
         severity=weighted,
         missing=measures.missing_record(evidence, arm, spec.baseline, gaps, rule, compared.binary),
         overfit=measures.overfit_record(delta, dev, iterations),
-        noise=measures.noise_record(evidence, arm, base, delta),
+        noise=measures.noise_record(pairs, arm, base, delta),
         cost=cost,
         latency=latency,
         n_needed=measures.rows_needed(spec, compared.d, rule),
         power_expected=None,
         literal=LiteralRecord("ship" if literal.passed else "kill", list(literal.reasons)),
-        warnings=measures.warnings(evidence, arm, base, delta, d),
-        appendix=measures.appendix(evidence, arm, base, rule.alpha),
+        warnings=measures.warnings(pairs, arm, base, delta, d),
+        appendix=measures.appendix(pairs, arm, base, rule.alpha),
     )
 
 
@@ -304,7 +305,6 @@ def _reason_to_ship(spec: Spec, cost: CostRecord) -> bool | None:
 
 def _literal(
     spec: Spec,
-    evidence: Evidence,
     compared: Comparison,
     parts: Mapping[str, Delta],
     shifts: tuple[modes.ModeResult, ...],
@@ -312,6 +312,7 @@ def _literal(
     rule: decision.Rule,
 ) -> decision.LiteralRule:
     # What re-runs do to a net win rate shows in the arm's own trials; the baseline's scores are all 0.
+    evidence = compared.evidence
     repeats = evidence.scores[compared.arm if evidence.pairwise else spec.baseline]
     repeats = repeats[:, ~np.isnan(repeats).all(axis=0)]
     worst = next((s for s in shifts if s.name == top), None)
@@ -336,8 +337,8 @@ def _choose(evidence: Evidence, records: Sequence[ArmRecord], alpha: float) -> t
     if len(passing) < 2:
         return (passing[0] if passing else None), ""
     for one in passing:
-        others = [compare(evidence, one.arm, other.arm, alpha) for other in passing if other is not one]
-        if all(c.delta.low > 0 for c in others):
+        others = [other.arm for other in passing if other is not one]
+        if all(_shown_better(evidence, one.arm, other, alpha) for other in others):
             return one, "shown to be better than the other arms that pass"
     known = [r for r in passing if evidence.cost[r.arm] is not None]
     if len(known) == len(passing):
@@ -348,6 +349,10 @@ def _choose(evidence: Evidence, records: Sequence[ArmRecord], alpha: float) -> t
             ), "the cheaper one; no difference between them is shown"
     fastest = min(passing, key=lambda r: float(np.median(evidence.latency[r.arm])))
     return fastest, "the faster one; no difference in score or price between them is shown"
+
+
+def _shown_better(evidence: Evidence, one: str, other: str, alpha: float) -> bool:
+    return bool(evidence.scored(one, other).any()) and compare(evidence, one, other, alpha).delta.low > 0
 
 
 def _control(spec: Spec, evidence: Evidence, arm: str, alpha: float, rule: decision.Rule) -> dict[str, Any]:
@@ -365,21 +370,25 @@ def _control(spec: Spec, evidence: Evidence, arm: str, alpha: float, rule: decis
     }
 
 
-def _summary(evidence: Evidence, arm: str) -> dict[str, Any]:
-    """Descriptive figures of one arm: scores are fractions by intention to treat, cost USD per 1,000 rows."""
-    scores = evidence.scores[arm]
-    rows = missing.intention_to_treat(scores)
+def _summary(evidence: Evidence, arm: str, baseline: str) -> dict[str, Any]:
+    """Descriptive figures of one arm: scores are fractions by intention to treat, cost USD per 1,000 rows.
+
+    Scores are over the rows that every arm has one for, cost and latency over all rows.
+    """
+    seen = evidence.described(arm, baseline)
+    scores = seen.scores[arm]
+    rows = row_means(scores)
     cost = evidence.cost[arm]
-    weights = evidence.weights
+    weights = seen.weights
     weighted = None if weights is None or not weights.any() else float(np.average(rows, weights=weights))
     return {
         "mean": float(rows.mean()),
-        "trials": [float(np.nan_to_num(scores[:, t]).mean()) for t in range(scores.shape[1])],
-        "per_slice": {name: float(rows[mask].mean()) for name, mask in evidence.slices.items()},
+        "trials": [float(np.nanmean(x)) for x in scores.T if np.isfinite(x).any()],
+        "per_slice": {name: float(rows[mask].mean()) for name, mask in seen.slices.items() if mask.any()},
         "weighted": weighted,
         "secondary": evidence.secondary[arm],
         "preference": _preference(scores) if evidence.pairwise else None,
-        "modes": {m: float(np.nansum(x) / x.shape[1]) for m, x in evidence.modes[arm].items()},
+        "modes": {m: float(np.nansum(x) / x.shape[1]) for m, x in seen.modes[arm].items()},
         "cost_per_1k_usd": None if cost is None else 1000 * float(cost.mean()),
         "latency_p50_ms": float(np.median(evidence.latency[arm])),
         "latency_p95_ms": float(np.quantile(evidence.latency[arm], 0.95)),
@@ -387,7 +396,7 @@ def _summary(evidence: Evidence, arm: str) -> dict[str, Any]:
 
 
 def _preference(scores: Floats) -> dict[str, float]:
-    """Shares of the planned comparisons that the arm won, tied and lost; a missing one is none of these."""
-    planned = scores.size
+    """Shares of the comparisons with a preference that the arm won, tied and lost."""
+    made = int(np.isfinite(scores).sum())
     won, tied, lost = (int(x.sum()) for x in (scores > 0, scores == 0, scores < 0))
-    return {"won": won / planned, "tied": tied / planned, "lost": lost / planned}
+    return {"won": won / made, "tied": tied / made, "lost": lost / made}

@@ -131,8 +131,7 @@ def _hashes(record: Record) -> dict[str, str]:
 
 
 def _recomputed(experiment: Experiment, state: State) -> Finding:
-    record = state.last("verdict")
-    assert record is not None
+    record = state.the("verdict")
     results = experiment.read_frame(record.body["results"]["file"])
     rows = experiment.read_frame(record.body["rows"]["file"])
     again = json.loads(json.dumps(decide(experiment, results, rows).as_json()))

@@ -19,7 +19,7 @@ KEY = "sk-loopback-0123456789abcdef"
 def ask(monkeypatch):
     """Run the command; exit code and output."""
     monkeypatch.setenv("LOOPBACK_KEY", KEY)
-    monkeypatch.setattr(vendor, "OWN_HOST", "127.0.0.1")
+    monkeypatch.setattr(vendor.AnthropicClient, "own_host", "127.0.0.1")
 
     def ask(folder):
         done = CliRunner().invoke(doctor, [str(folder)], standalone_mode=False)
@@ -90,6 +90,7 @@ def test_an_unknown_price_is_a_note(ask, experiment):
         folder = experiment(server, model="anthropic/tiny")
         code, text = ask(folder)
         assert code == 0
+        assert re.search(r"ok +model +anthropic/tiny .*price unknown", text)
         assert re.search(r'note +price .*\n.*prices.toml under \["anthropic/tiny"\]', text)
         (folder / "prices.toml").write_text('["anthropic/tiny"]\ninput = 2\noutput = 3\n')
         code, text = ask(folder)

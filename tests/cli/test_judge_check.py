@@ -231,13 +231,43 @@ def test_worksheet_of_a_person_half_filled_and_filled(report):
 
 def test_budget_stops_and_the_same_command_goes_on(world, capsys):
     with MessagesServer(honest) as server:
-        with pytest.raises(StoppedError, match="budget"):
+        with pytest.raises(
+            StoppedError, match=r"may cost up to \$[\d.]+; \$[\d.]+ of \$0\.01 is spent"
+        ) as caught:
             world(server, "--budget=0.01")
+        assert "--budget" in caught.value.fix
+        assert "itera amend" not in caught.value.fix
         before = len(server.requests)
         assert before < ROWS
         assert world(server, "--budget=5") == 0
         assert len(server.requests) == ROWS + 10 + 30, "nothing is paid twice"
     assert "trusted" in capsys.readouterr().out
+
+
+def test_money_of_another_audit_is_not_this_ones(report):
+    with MessagesServer(honest) as server:
+        _, one = report(server)
+        _, again = report(server)
+        assert again["spent_usd"] == one["spent_usd"] > 0, "what was paid for this audit, by whichever run"
+        (Path("rubric.md")).write_text("Good replies are short.", "utf-8")
+        _, two = report(server, f"--budget={one['spent_usd'] + 0.05}")
+    assert two["spent_usd"] == pytest.approx(one["spent_usd"], rel=0.1)
+
+
+def test_a_file_without_lines_and_one_that_is_no_table(world):
+    with MessagesServer(honest) as server:
+        Path("outputs.csv").write_text("ticket,body,reply\n", "utf-8")
+        with pytest.raises(DataError, match="there are no lines"):
+            world(server)
+        Path("outputs.csv").write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\xff\xfe" * 50)
+        with pytest.raises(DataError, match="is not a text table") as caught:
+            world(server)
+        assert "latin1" not in caught.value.fix
+        Path("outputs.csv").write_bytes("ticket,body,reply\n1,caf\xe9,x\n".encode("latin1"))
+        with pytest.raises(DataError, match="not UTF-8") as caught:
+            world(server)
+        assert "latin1" in caught.value.fix
+        assert server.requests == []
 
 
 def test_a_sample_of_lines(report):

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -24,8 +24,6 @@ CELLS = arrays(float, (6, 3), elements=st.sampled_from([0.0, 0.25, 0.5, 1.0, NAN
         ([0, 0], [0, 0], BOTH_FAIL),
         ([0.6, 0.6], [0.5, 0.5], BOTH_PASS),
         ([0.4, 0.4], [0.5, 0.5], BOTH_FAIL),
-        ([NAN, NAN], [1, 1], LOSS),
-        ([NAN, NAN], [0, 0], BOTH_FAIL),
         ([1, NAN], [1, 1], BOTH_PASS),
     ],
 )
@@ -37,19 +35,28 @@ def test_the_kind_of_a_row(make_evidence, arm, base, kind):
     assert list(found["kind"]) == [kind]
 
 
+def test_a_row_without_a_score_is_neither_a_loss_nor_a_failure(make_evidence):
+    evidence = make_evidence({"better": [[NAN, NAN], [1, 1], [0, 0]], "base": [[1, 1], [0, 0], [NAN, 1]]})
+    found = row_differences(evidence, "better", "base", 0.5)
+    assert list(found["id"]) == list(evidence.ids[1:])
+    assert list(found["kind"]) == [WIN, LOSS]
+
+
 @given(CELLS, CELLS)
 def test_every_row_has_one_kind_and_sides_mirror(one, two):
     from itera_nb.scoring.evidence import Evidence
 
+    scored = np.isfinite(one).any(axis=1) & np.isfinite(two).any(axis=1)
+    assume(scored.any())
     ids = tuple("abcdef")
     evidence = Evidence(
         ids=ids, scores={"x": one, "y": two}, failed={}, slices={}, cluster=None, weights=None, modes={},
         cost={}, latency={}, secondary={},
     )  # fmt: skip
     forth, back = row_differences(evidence, "x", "y", 0.5), row_differences(evidence, "y", "x", 0.5)
-    assert tuple(forth["id"]) == ids
+    assert list(forth["id"]) == [row for row, known in zip(ids, scored, strict=True) if known]
     np.testing.assert_array_equal(forth["d"], -back["d"])
     mirror = {WIN: LOSS, LOSS: WIN}
     assert [mirror.get(k, k) for k in forth["kind"]] == list(back["kind"])
-    assert sum(counts(forth).values()) == len(ids)
+    assert sum(counts(forth).values()) == scored.sum()
     assert list(counts(forth)) == [WIN, LOSS, FLAKY, BOTH_PASS, BOTH_FAIL]

@@ -7,8 +7,7 @@ import anthropic
 import pytest
 
 from itera_nb.exceptions import ArmError, StoppedError
-from itera_nb.models import anthropic as module
-from itera_nb.models import pool
+from itera_nb.models import sdk
 from itera_nb.models.anthropic import AnthropicClient
 from itera_nb.models.client import CallError, Request
 from itera_nb.spec import ModelSpec
@@ -200,7 +199,7 @@ def test_without_aiohttp_connections_are_shared_out(monkeypatch):
         replies = send(server, *(f"p{i}" for i in range(20)))
         assert sorted(r.text for r in replies) == sorted(f"p{i}" for i in range(20))
         assert server.max_in_flight == 20
-    assert len(made) == -(-20 // pool.SHARD)
+    assert len(made) == -(-20 // sdk.SHARD)
     assert all(client.is_closed() for client in made)
 
 
@@ -240,6 +239,6 @@ def test_whether_a_model_exists_costs_nothing(monkeypatch):
 
     with MessagesServer(models=[MODEL]) as server:
         assert asyncio.run(main(server)) == [True, None]  # a gateway: it may only not list it
-        monkeypatch.setattr(module, "OWN_HOST", "127.0.0.1")
+        monkeypatch.setattr(AnthropicClient, "own_host", "127.0.0.1")
         assert asyncio.run(main(server)) == [True, False]
         assert not server.requests

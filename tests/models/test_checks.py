@@ -19,7 +19,7 @@ HAIKU = "claude-haiku-4-5"
 def make(tmp_path, monkeypatch):
     """The spec of two prompt arms on models at `server`."""
     monkeypatch.setenv("LOOPBACK_KEY", "sk-loopback-0123456789")
-    monkeypatch.setattr(vendor, "OWN_HOST", "127.0.0.1")
+    monkeypatch.setattr(vendor.AnthropicClient, "own_host", "127.0.0.1")
 
     def make(server, base=f"anthropic/{HAIKU}", other="local/tiny", key="LOOPBACK_KEY"):
         path = tmp_path / "experiment.toml"

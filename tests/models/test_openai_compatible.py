@@ -6,7 +6,6 @@ import sys
 import pytest
 
 from itera_nb.exceptions import ArmError, StoppedError
-from itera_nb.models import openai_compatible as module
 from itera_nb.models.client import CallError, Request
 from itera_nb.models.openai_compatible import OpenAICompatibleClient
 from itera_nb.models.pricing import price
@@ -185,7 +184,7 @@ def test_whether_a_model_exists_costs_nothing(monkeypatch):
     with MessagesServer(models=[MODEL]) as server:
         assert asyncio.run(knows("v1", MODEL, "gone")) == [True, None]
         assert asyncio.run(knows("nowhere", MODEL)) == [None]
-        monkeypatch.setattr(module, "OWN_HOST", "127.0.0.1")
+        monkeypatch.setattr(OpenAICompatibleClient, "own_host", "127.0.0.1")
         assert asyncio.run(knows("v1", MODEL, "gone")) == [True, False]
         assert not server.requests
 

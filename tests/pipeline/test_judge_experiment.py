@@ -191,3 +191,26 @@ def test_rows_without_a_judgement_are_missing_and_can_undo_a_pass(judged):
     assert (record["outcome"], record["reason"]) == ("inconclusive", "missing_scores")
     modes = {m["id"]: m for m in record["failure_modes"]}
     assert modes["wrong_label"]["arm_count"] < record["n"]
+
+
+def test_a_garbage_reply_on_the_pilot_row_locks_nothing(judged):
+    """The pilot names the judge and says what to do; the next run asks it again, and only where it must."""
+    moods = ["sane"]
+
+    def moody(prompt):
+        return Scripted("Hm.") if moods[0] == "mad" else judge(prompt)
+
+    with MessagesServer(moody) as server:
+        exp = judged(server, rows=60)
+        go(exp, until="baseline")
+        moods[0] = "mad"
+        with pytest.raises(Refusal, match="the judge anthropic/claude-haiku-4-5 gave no score") as caught:
+            go(exp, until="pilot")
+        assert caught.value.safeguard == "SG10"
+        assert "run again: itera run" in str(caught.value)
+        assert "mend the arm" not in str(caught.value)
+        moods[0] = "sane"
+        before = len(server.requests)
+        go(exp, until="pilot")
+        assert 0 < len(server.requests) - before <= 2
+        assert exp.experiment.state.has("pilot_passed")

@@ -155,7 +155,7 @@ def test_verdict_resumes_the_same_pass(staged, undisturbed, tmp_path, moment):
     world, log = stage.world, "sealed/attempts.age"
     with world.entered():
         secret = Experiment(world.folder).secret
-    codec = Codec(secret)
+    codec = AgeLines([secret.recipient], secret.identity)
     calls = kill_when(stage, moment, "verdict")
     kept = recorded(world, log, codec)
     assert len(world.records("test_opened")) == 1
@@ -189,19 +189,6 @@ def test_killed_twice_and_after_the_last_unit(staged, undisturbed, tmp_path):
     (verdict,) = stage.world.records("verdict")
     assert verdict["body"]["resumes"] == 2
     assert decided(verdict["body"]) == undisturbed
-
-
-class Codec:
-    """Reads the pass's log with the experiment's own key."""
-
-    def __init__(self, secret):
-        self._lines = AgeLines([secret.recipient], secret.identity)
-
-    def encode(self, text):
-        return self._lines.encrypt(text)
-
-    def decode(self, text):
-        return self._lines.decrypt(text)
 
 
 def test_a_rerun_goes_on_when_only_the_command_was_killed(staged, tmp_path):

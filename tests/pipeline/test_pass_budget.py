@@ -47,6 +47,10 @@ def test_a_pass_that_would_cross_the_budget_does_not_open_until_a_person_lifts_i
         exp.experiment.isolated("itera_nb.verdict")
     assert "--accept budget" in refused.value.instead
     assert priced.records("test_opened") == []
+    done = in_process("verdict", str(priced.folder))
+    assert done.code != 0
+    assert "opening" not in done.text
+    assert "of budget_usd is left" in done.text
 
     exp.accept("budget", "the test rows are worth it")
     exp.experiment.isolated("itera_nb.verdict")

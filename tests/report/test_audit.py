@@ -77,7 +77,7 @@ def record_with(records, **changes):
     ("safeguard", "changes"),
     [
         ("SG15", {"outcome": "ship", "noise": {"floor": 0.5}}),
-        ("SG17", {"n": 1}),
+        ("SG17", {"missing": {"failed_calls": 0, "unscored": 0, "baseline_unscored": 0, "rows": 1}}),
         ("SG14", {"n_needed": 10_000}),
         ("SG31", {"reason": "not_worth_it", "high": 0.9}),
         ("SG28", {"overfit": None}),
@@ -87,7 +87,7 @@ def record_with(records, **changes):
 def test_a_verdict_record_that_does_not_carry_the_line(make_experiment, safeguard, changes):
     record = {
         "arm": "better", "outcome": "kill", "reason": "harmful", "estimate": 0.2, "high": 0.3, "tau": 0.05, "n": 10,
-        "n_needed": 5, "noise": {"floor": 0.01}, "missing": {"failed_calls": 0, "unscored": 0}, "trials": 2,
+        "n_needed": 5, "noise": {"floor": 0.01}, "missing": {"failed_calls": 0, "unscored": 0, "baseline_unscored": 0, "rows": 10}, "trials": 2,
         "slices": [{"id": "a", "level": "cleared"}], "overfit": {"alarm": "none"},
     }  # fmt: skip
     from itera_nb.ledger import Record

@@ -385,6 +385,42 @@ def test_killed_at_any_step_nothing_is_paid_twice(ask, bench, steps):
         assert totals(log.finished.values()).statuses == {"ok": count}
 
 
+@pytest.mark.parametrize(
+    "shift", [timedelta(hours=-30), timedelta(hours=-2), timedelta(hours=2), timedelta(days=9)]
+)
+def test_a_wrong_local_clock_hands_nothing_over_twice(ask, bench, shift):
+    """The intent bears this machine's time, the batch the provider's; only the ids in it are ours."""
+    count = 12
+    with MessagesServer(lambda p: p[-1]) as server:
+        ask(server, ["x", "y"])
+        assert child(bench, server, "after create", count).returncode == -signal.SIGKILL
+        path = bench.root.parent / "batches.jsonl"
+        lines = events(bench)
+        lines[-1]["at"] = (datetime.fromisoformat(lines[-1]["at"]) + shift).isoformat()
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+        assert child(bench, server, "none", count).stdout == "ready\ndone\n"
+        assert server.batches.created == 2
+        assert set(server.paid.values()) == {1}
+
+
+def test_a_batch_that_shows_late_is_looked_for_again(ask, monkeypatch):
+    submit, listed, looks = BatchClient.submit, BatchClient.listed, []
+
+    async def cut_off(self, requests):
+        await submit(self, requests)
+        raise CallError("connection", "APIConnectionError", "reset")
+
+    async def late(self, until):
+        looks.append(until)
+        return await listed(self, until) if len(looks) > 1 else []
+
+    monkeypatch.setattr(BatchClient, "submit", cut_off)
+    monkeypatch.setattr(BatchClient, "listed", late)
+    with MessagesServer() as server:
+        assert totals(ask(server, numbers(5))).statuses == {"ok": 5}
+        assert server.batches.created == 1
+
+
 @pytest.mark.parametrize("seed", range(2))
 def test_killed_at_random_moments_nothing_is_paid_twice(ask, bench, seed):
     count, moments = 30, random.Random(seed)

@@ -143,7 +143,11 @@ def test_costs_are_free_reported_priced_or_unknown(bench, rows):
     data = rows("reported", "claude-haiku-5-5", "unheard-of")
     paid = bench.run(bench.arm("f", "paid", cost=None), data)
     assert [a.cost_usd for a in paid] == [7.0, pytest.approx(0.0003), None]
-    assert [a.cost_usd for a in bench.run(bench.arm("f", "free"), data)] == [0.0] * 3
+    assert [a.cost_usd for a in bench.run(bench.arm("bare", "free"), data)] == [0.0] * 3
+    claimed = bench.run(bench.arm("f", "claimed free"), data)
+    assert [a.cost_usd for a in claimed] == [a.cost_usd for a in paid], (
+        "what is reported is never taken as free"
+    )
     assert bench.run(bench.arm("bare", "bare", cost=None), rows("a"))[0].cost_usd is None
     assert totals(paid).unknown_costs == 1
 
@@ -157,9 +161,9 @@ def test_a_budget_is_not_crossed(bench, rows):
     arms = [
         bench.arm("f", "paid", cost=None),
         bench.arm("unknown", "unknown", cost=None),
-        bench.arm("f", "free"),
+        bench.arm("unknown", "free"),
     ]
-    with pytest.raises(StoppedError, match=r"budget of \$1") as caught:
+    with pytest.raises(StoppedError, match=r"up to \$0\.25; \$1\.0000 of \$1\.1 is spent") as caught:
         bench.run(arms, rows(*"abcdefgh"), budget_usd=1.1)
     assert "cost of 8 attempts is unknown" in str(caught.value)
     assert "20 of 24 attempts" in str(caught.value)

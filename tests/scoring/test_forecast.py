@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 from itera_nb.models.pricing import price
 from itera_nb.scoring.attempts import Attempt
 from itera_nb.scoring.forecast import (
+    Range,
     Varying,
+    judged_range,
     measured_range,
     one_call_range,
     prompt_range,
@@ -98,3 +100,21 @@ def test_what_was_measured_has_its_own_error():
 def test_the_estimate_lies_in_its_range(inputs, outputs, sizes, own, most, known, cached):
     found = prompt_range(attempt(inputs, outputs, cache_read_input_tokens=cached), sizes, own, most, known)
     assert 0 <= found.low <= found.usd * (1 + 1e-12) <= found.high * (1 + 2e-12)
+
+
+CALL = Range(1.0, 1.0, 1.0)
+
+
+def test_equal_outputs_are_one_question_to_a_judge():
+    """The low end takes every repeated output as equal, the high end none; the baseline's trials say between."""
+    found = judged_range(CALL, [3, 3], pairwise=False, fresh=0.0)
+    assert (found.low, found.usd, found.high) == (1, 1.5, 6)
+    assert judged_range(CALL, [3, 3], pairwise=False, fresh=1.0).usd == 4.5
+    assert judged_range(CALL, [1], pairwise=False, fresh=None) == CALL
+    assert judged_range(CALL, [3], pairwise=False, fresh=None).usd == 2
+
+
+def test_equal_outputs_of_two_arms_may_be_no_question_at_all():
+    found = judged_range(CALL, [2, 2, 2], pairwise=True, fresh=0.0)
+    assert (found.low, found.usd, found.high) == (0, 2, 8)
+    assert judged_range(CALL, [2, 2, 2], pairwise=True, fresh=1.0).usd == 4

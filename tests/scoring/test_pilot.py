@@ -12,6 +12,7 @@ from itera_nb.cli.run import run as run_command
 from itera_nb.exceptions import IteraError, Refusal
 from itera_nb.models.pricing import price
 from itera_nb.report.pilot import forecast_line, pilot_line
+from itera_nb.scoring.attempts import AttemptLog
 from itera_nb.scoring.pilot import run_pilot
 from itera_nb.scoring.plan import make_plan
 from itera_nb.testing import MessagesServer, Scripted
@@ -147,7 +148,33 @@ def test_the_judge_sees_the_real_output_and_its_price_is_foreseen(make_prompts):
     assert "judge: it names a team" in view.text
     counts = exp.experiment.state.last("sealed").body["counts"]
     calls = 2 * 2 * (counts["dev"] + counts["test"])
-    assert found.forecast.total.usd > calls * min(a.cost_usd for a in found.attempts.values()) * 1.5
+    arms = calls * min(a.cost_usd for a in found.attempts.values())
+    assert found.forecast.total.usd > arms
+
+
+@pytest.mark.parametrize("scorer", ["judge", "preference"])
+def test_the_range_holds_what_a_judge_costs_where_arms_agree(make_prompts, scorer):
+    """Every trial of both arms says the same: one question a row, or none that tells them apart."""
+
+    def reply(prompt):
+        if "Compare answer" in prompt:
+            return {"reason": "", "winner": "tie", "failure_modes": []}
+        return judging(prompt)
+
+    exp, _ = make_prompts(reply, metric=f'scorer = "{scorer}"', extra=JUDGE + "planted = 0\n")
+    (exp.experiment.folder / "rubric.md").write_text("10: names the team. 0: anything else.", "utf-8")
+    total = pilot_of(exp).forecast.total
+    exp.run("train", trials=1)
+    exp.run("dev")
+    exp.iterate(), exp.gate(), exp.lock()
+    decide(exp)
+    experiment = exp.experiment
+    with AttemptLog(experiment.path("runs", "attempts.jsonl")) as log:
+        cost = log.totals.cost_usd
+    test = experiment.read_frame(experiment.state.last("verdict").body["results"]["file"])
+    cost += float(test["cost_usd"].sum() + test["judge_usd"].sum())
+    assert total.low <= cost <= total.high
+    assert total.usd < 2 * cost
 
 
 def test_a_judge_that_would_see_something_else_stops(make_prompts, monkeypatch):
@@ -213,6 +240,7 @@ def test_a_range_over_the_budget_asks_once(make_prompts):
     assert caught.value.asks
     assert "more than budget_usd" in str(caught.value)
     assert '--accept budget="why"' in str(caught.value)
+    assert "before the test set opens" in str(caught.value)
     assert len(server.requests) == before
     exp.accept("budget", "the upper end is unlikely")
     exp.run("train", trials=1)
@@ -306,3 +334,75 @@ def test_cost_is_steady_state_never_a_first_calls(make_prompts):
         assert arms[arm]["cost_per_1k_usd"] == pytest.approx(1000 * mean)
     # From here on the plan's price is what dev did cost.
     assert make_plan(exp.experiment).row_usd == pytest.approx(2 * sum(dev.mean()))
+
+
+@pytest.mark.parametrize("who", ["arm", "judge"])
+def test_a_budget_guards_nothing_without_prices_and_asks_before_the_first_call(make_prompts, who):
+    more = JUDGE.replace("claude-opus-4-5", "opus-99") if who == "judge" else ""
+    metric = 'scorer = "judge"' if who == "judge" else 'scorer = "exact"'
+    exp, server = make_prompts(judging, run="budget_usd = 5.0", metric=metric, extra=more)
+    folder, name = exp.experiment.folder, "anthropic/opus-99" if who == "judge" else "anthropic/tiny-99"
+    (folder / "rubric.md").write_text("10: names the team.", "utf-8")
+    if who == "arm":
+        toml = exp.experiment.toml
+        toml.write_text(toml.read_text("utf-8").replace(f"anthropic/{MODEL}", name), "utf-8")
+        exp = itera_nb.open(folder)
+    with pytest.raises(Refusal, match=f"no price of {name}") as caught:
+        go(exp, until="metric")
+    assert (caught.value.safeguard, caught.value.asks) == ("budget", True)
+    assert '--accept budget="why"' in caught.value.instead
+    assert "prices.toml" in caught.value.instead
+    assert not server.requests
+    if who == "arm":
+        (folder / "prices.toml").write_text(f'["{name}"]\ninput = 0.01\noutput = 0.01\n')
+    else:
+        exp.accept("budget", "the judge is our own")
+    exp = itera_nb.open(folder)
+    exp.metric.try_on()
+    assert server.requests
+
+
+PAID = """\
+from itera_nb import Output
+
+
+def today(row):
+    return Output(row["text"].split()[-2]{today})
+
+
+def better(row):
+    return Output(row["text"].split()[-2]{better})
+"""
+USAGE = ', usage=[{"model": "anthropic/claude-haiku-4-5", "input_tokens": 9, "output_tokens": 9}]'
+
+
+@pytest.mark.parametrize(
+    ("paid", "stops"), [(USAGE, True), (", cost_usd=0.01", True), (", cost_usd=0.0", False)]
+)
+def test_an_arm_that_is_registered_as_free_and_reports_usage_stops(make_prompts, paid, stops):
+    exp, _ = make_prompts()
+    folder = exp.experiment.folder
+    (folder / "arms" / "a.py").write_text(PAID.format(today="", better=paid), "utf-8")
+    toml = exp.experiment.toml
+    head, rest = toml.read_text("utf-8").split("[arms.v1]")
+    arms = """[arms.today]
+baseline = true
+kind = "python"
+cost = "free"
+target = "arms/a.py:today"
+ref = "a.py"
+[arms.better]
+from = "today"
+target = "arms/a.py:better"
+change = "code"
+[source]"""
+    toml.write_text(head + arms + rest.split("[source]")[1], "utf-8")
+    exp = itera_nb.open(folder)
+    go(exp, until="metric")
+    if not stops:
+        assert run_pilot(exp.experiment).forecast.total.high == 0
+        return
+    said = 'better: cost = "free", but the arm reports model usage: remove cost = "free"'
+    with pytest.raises(Refusal, match=re.escape(said)) as caught:
+        exp.pilot()
+    assert caught.value.safeguard == "SG10"

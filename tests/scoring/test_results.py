@@ -1,10 +1,7 @@
 import math
 
-import numpy as np
-import pytest
-
 from itera_nb.scoring.attempts import Attempt
-from itera_nb.scoring.results import matrix, results_table
+from itera_nb.scoring.results import results_table
 from itera_nb.scoring.scores import RowScore
 
 
@@ -40,16 +37,3 @@ def test_outputs_and_error_texts_stay_out_for_test_rows():
     got = table(outputs=False)
     assert "output" not in got
     assert "SECRET" not in got.to_csv()
-
-
-def test_matrix_has_the_asked_order_and_marks_what_is_missing():
-    got = matrix(table(), "v1", [2, 1, "3"], 2)
-    np.testing.assert_array_equal(got, [[np.nan, np.nan], [1.0, 0.0], [np.nan, np.nan]])
-    assert matrix(table(), "v2", ["1"], 1).tolist() == [[0.5]]
-
-
-def test_a_cell_that_stands_twice_is_refused():
-    got = table()
-    got.loc[1, "trial"] = 0
-    with pytest.raises(ValueError, match="duplicate"):
-        matrix(got, "v1", ["1"], 1)

@@ -203,15 +203,15 @@ def test_commitment_survives_the_seal(sealed):
 @settings(max_examples=50, deadline=None)
 def test_age_lines_round_trip_as_one_line(text):
     key = identity()
-    line = AgeLines([recipient(key)]).encrypt(text)
+    line = AgeLines([recipient(key)]).encode(text)
     assert "\n" not in line
     assert line.isascii()
-    assert AgeLines(identity=key).decrypt(line) == text
+    assert AgeLines(identity=key).decode(line) == text
 
 
 def test_age_lines_refuse_other_keys_and_damage():
     key = identity()
-    line = AgeLines([recipient(key)]).encrypt(CANARY)
+    line = AgeLines([recipient(key)]).encode(CANARY)
     assert CANARY not in line
     for reader, text in (
         (AgeLines(identity=identity()), line),
@@ -219,4 +219,4 @@ def test_age_lines_refuse_other_keys_and_damage():
         (AgeLines(), line),
     ):
         with pytest.raises(RecordError, match="cannot be read"):
-            reader.decrypt(text)
+            reader.decode(text)

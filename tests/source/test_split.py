@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from itera_nb.exceptions import DataError
-from itera_nb.source.slices import slice_id, slices_of
+from itera_nb.source.slices import slice_id
 from itera_nb.source.split import DEV, FEW_ROWS, TEST, TRAIN, allocate, seed_commitment, split_rows
 from itera_nb.spec import FRACTIONS, Requirement, SplitSpec
 
@@ -191,4 +191,3 @@ def test_seed_commitment_is_sha256():
 def test_slice_ids():
     assert slice_id("domain", "tweets") == "domain=tweets"
     assert [slice_id("x", v) for v in (True, 3, None, "")] == ["x=true", "x=3", "x=", "x="]
-    assert slices_of({"language": "de", "tier": "pro"}, ["language", "tier"]) == ("language=de", "tier=pro")

@@ -116,7 +116,10 @@ def missing_rows(x):
     arm = column(x["arm_correct"], x["arm_missing"])
     base = column(x["base_correct"], x["base_missing"])
     found = missing.bounds(arm, base)
-    return {"itt_delta": found.itt.estimate, "worst": found.worst.estimate, "best": found.best.estimate}
+    failed = missing.bounds(
+        np.nan_to_num(arm), np.nan_to_num(base)
+    )  # "missing = failure": failed calls are 0
+    return {"itt_delta": failed.itt.estimate, "worst": found.worst.estimate, "best": found.best.estimate}
 
 
 HANDLERS = {

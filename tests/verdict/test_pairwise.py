@@ -92,7 +92,7 @@ def test_missing_preferences_are_losses_at_worst_and_wins_at_best(make_spec, mak
     d[90:] = np.nan
     report = bounds(d, np.zeros(100), pairwise=True)
     assert (report.itt.estimate, report.worst.estimate, report.best.estimate) == pytest.approx(
-        (0.4, 0.3, 0.5)
+        (40 / 90, 0.3, 0.5)
     )
     # One side cannot be missing more often than the other.
     assert (report.arm_missing, report.base_missing, report.midp) == (0.1, 0.1, 1.0)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from itera_nb.exceptions import ArmError
 from itera_nb.scoring.evidence import Evidence
 from itera_nb.stats.paired import paired_delta
 from itera_nb.verdict.rule import evaluate
@@ -226,14 +227,20 @@ def test_missing_scores_that_could_all_be_failures(decide):
     assert record.missing.worst < record.estimate <= record.missing.best
 
 
-def test_a_few_missing_scores_of_the_arm_count_as_failures(decide):
+def test_a_few_missing_scores_are_not_zero_and_leave_the_estimate(decide):
     better = gain(0.2)
     better[:8] = NAN
     record = decide(better, failed={"better": 3}).records[0]
     assert record.outcome == "ship"
-    assert record.n == N
-    assert (record.missing.unscored, record.missing.failed_calls) == (8, 3)
-    assert record.estimate == pytest.approx(np.nan_to_num(better).mean() - BASE.mean())
+    assert (record.n, record.missing.rows) == (N - 8, N)
+    assert (record.missing.unscored, record.missing.baseline_unscored, record.missing.failed_calls) == (
+        8,
+        0,
+        3,
+    )
+    assert record.estimate == pytest.approx((better - BASE)[8:].mean())
+    whole = (better[8:].sum() - BASE.sum()) / N
+    assert (record.missing.worst, record.missing.best) == pytest.approx((whole, whole + 8 / N))
     assert record.missing.tipping_point == 8
 
 
@@ -423,10 +430,47 @@ def test_hardly_any_rows_still_give_a_record(decide, severity, rows):
         json.dumps(verdict.as_json(), allow_nan=False)
 
 
-def test_no_score_at_all_still_gives_a_record(decide):
-    verdict = decide(np.full((N, 2), NAN), base=np.full((N, 2), NAN))
-    assert verdict.outcome != "ship"
-    json.dumps(verdict.as_json(), allow_nan=False)
+def test_a_failed_judge_moves_no_figure(decide, make_spec):
+    """Every figure but the bounds is that of the rows that have a score on both sides."""
+    better, base, kept = gain(0.2), BASE.copy(), ROW >= 20
+    modes = {"base": {"awful": 1 - BASE}, "better": {"awful": 1 - better}}
+    spec = make_spec('extension = "none"')
+
+    def verdict(better, base, where):
+        found = {arm: {m: x[where] for m, x in flags.items()} for arm, flags in modes.items()}
+        slices = {name: np.asarray(mask)[where] for name, mask in SLICES.items()}
+        return decide(
+            better[where],
+            base=base[where],
+            slices=slices,
+            modes=found,
+            cluster=(ROW // 2)[where],
+            spec=spec,
+            weights={"awful": 2.0},
+        )
+
+    lost_better, lost_base = better.copy(), base.copy()
+    lost_better[:12], lost_base[8:20] = NAN, NAN
+    whole = verdict(lost_better, lost_base, np.ones(N, bool))
+    scored = verdict(better, base, kept)
+    one, two = whole.records[0], scored.records[0]
+    same(
+        {k: getattr(one, k) for k in ("n", "clusters", "estimate", "low", "high", "n_needed")},
+        {k: getattr(two, k) for k in ("n", "clusters", "estimate", "low", "high", "n_needed")},
+    )
+    assert one.slices == two.slices
+    assert one.failure_modes == two.failure_modes
+    for arm in ("base", "better"):
+        assert whole.arms[arm]["mean"] == pytest.approx(scored.arms[arm]["mean"])
+        assert whole.arms[arm]["per_slice"] == pytest.approx(scored.arms[arm]["per_slice"])
+    assert (one.missing.unscored, one.missing.baseline_unscored, one.missing.rows) == (12, 12, N)
+
+
+def test_no_score_at_all_is_said_and_no_figure_is_made(decide):
+    with pytest.raises(ArmError, match="no row has a score"):
+        decide(np.full((N, 2), NAN), base=np.full((N, 2), NAN))
+    with pytest.raises(ArmError, match=r"no row has a score for 'better' and for 'base'"):
+        decide(np.where(ROW % 2, NAN, 1.0), base=np.where(ROW % 2, 1.0, NAN))
 
 
 # what may not matter ----------------------------------------------------------------------------------------

@@ -1,0 +1,158 @@
+"""What the clients of both vendors share: SDKs that are generated alike, and one attempt a call."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+import logging
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Generic, Self, TypeVar
+
+from .client import CallError, Reply, Request
+from .troubles import NO_MESSAGE, Origin, translate
+
+SHARD = 8
+C = TypeVar("C")
+
+
+class SdkClient(ABC, Generic[C]):
+    """A vendor's client for all calls of a run; to be used in one event loop, inside `async with`.
+
+    On aiohttp one SDK client serves any number of calls. The SDKs' default transport looks at every open
+    connection for each call, so that there an SDK client gets at most `SHARD` calls at once.
+
+    Args:
+        origin: Where the calls go.
+        make: From an HTTP client, or `None` for the SDK's default, to an SDK client.
+        aiohttp: Makes the SDK's aiohttp client; raises `RuntimeError` where aiohttp is not installed.
+        quiet: Whether the SDK's own logging, which can show prompts, is switched off.
+    """
+
+    own_host: str
+
+    def __init__(
+        self, origin: Origin, make: Callable[[Any], C], aiohttp: Callable[[], Any], *, quiet: bool
+    ) -> None:
+        if quiet:
+            _silence(origin.sdk.__name__, "httpx2", "httpcore2", "aiohttp")
+        self.origin = origin
+        self._make = make
+        try:
+            http: Any = aiohttp()
+        except RuntimeError:
+            http = None
+        self._sharded = http is None
+        self._clients = [make(http)]
+        self._in_flight = [0]
+        self._known = set(inspect.signature(self._resource(self.sdk_client).create).parameters)
+
+    @property
+    def sdk_client(self) -> C:
+        """One of the SDK's own clients, for what `send` does not do."""
+        return self._clients[0]
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await asyncio.gather(*(client.close() for client in self._clients))  # type: ignore[attr-defined]
+
+    async def send(self, request: Request, *, timeout_s: float) -> Reply:
+        """One call, without retries.
+
+        Raises:
+            CallError: It brought no answer; `late` after `timeout_s` seconds.
+            StoppedError: No call would bring one: key, credit, permission or model.
+            ArmError: A parameter is one that the request's own parts give.
+        """
+        arguments = self.arguments(request)
+        begun = time.perf_counter()
+        try:
+            with self._roomy() as client:
+                async with asyncio.timeout(timeout_s):
+                    # The raw response spares the SDK's models, a quarter of the CPU; errors are the same.
+                    raw = await self._resource(client).with_raw_response.create(**arguments, timeout=None)
+        except Exception as error:  # noqa: BLE001 - translated; its chain could quote a row or a key
+            raise translate(error, self.origin, request.model) from None
+        latency_ms = 1000 * (time.perf_counter() - begun)
+        try:
+            return self.read(json.loads(raw.http_response.content), request.model, latency_ms=latency_ms)
+        except NO_MESSAGE as error:
+            raise CallError("garbled", type(error).__name__, "the response is no message") from None
+
+    async def knows(self, model: str, *, timeout_s: float) -> bool | None:
+        """Whether the key is accepted and the model is there, `None` if the API does not tell; costs nothing.
+
+        Raises:
+            CallError: The API cannot be reached.
+            StoppedError: The key is not accepted.
+        """
+        client: Any = self.sdk_client
+        own = client.base_url.host == self.own_host
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._has(client, model, own=own)
+        except self.origin.sdk.NotFoundError:  # a gateway may not look models up, or list any
+            return False if own else None
+        except self.origin.sdk.PermissionDeniedError:  # a key may call models without listing them
+            return None
+        except Exception as error:  # noqa: BLE001 - as in `send`
+            raise translate(error, self.origin, model) from None
+
+    async def _has(self, client: Any, model: str, *, own: bool) -> bool | None:  # noqa: ARG002 - for gateways
+        await client.models.retrieve(model, timeout=None)
+        return True
+
+    @abstractmethod
+    def arguments(self, request: Request) -> dict[str, Any]:
+        """A request as the SDK takes it; `extra_body` holds what the SDK does not name.
+
+        Raises:
+            ArmError: A parameter is one that the request's own parts give.
+        """
+
+    @abstractmethod
+    def read(self, body: Any, model: str, *, latency_ms: float) -> Reply:
+        """A message or completion in the API's form as a reply; `model` is the name that it was asked for by.
+
+        Raises:
+            KeyError: It is no message; `TypeError` and the like too.
+        """
+
+    @abstractmethod
+    def _resource(self, client: C) -> Any:
+        """The part of an SDK client whose `create` is a call."""
+
+    @contextmanager
+    def _roomy(self) -> Iterator[C]:
+        """An SDK client that has room for one more call."""
+        if not self._sharded:
+            yield self.sdk_client
+            return
+        index = next((i for i, n in enumerate(self._in_flight) if n < SHARD), len(self._clients))
+        if index == len(self._clients):
+            self._clients.append(self._make(None))
+            self._in_flight.append(0)
+        self._in_flight[index] += 1
+        try:
+            yield self._clients[index]
+        finally:
+            self._in_flight[index] -= 1
+
+
+def _silence(*names: str) -> None:
+    """Switch these loggers and all below them off, for the rest of the process.
+
+    A logger that is merely `disabled` still lets its children through to the root's handlers.
+    """
+    for name in names:
+        top = logging.getLogger(name)
+        top.propagate = False
+        top.handlers = [logging.NullHandler()]
+        for existing in list(logging.Logger.manager.loggerDict):
+            if existing == name or existing.startswith(f"{name}."):
+                logging.getLogger(existing).disabled = True
