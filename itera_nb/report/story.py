@@ -502,8 +502,9 @@ def _limits(results: Results, experiment: Node, itera: Node, lead: Node) -> tupl
         lines.append(f"{count(failed)} calls failed and count as failures.")
     if unscored := missing.number("unscored") + (missing.optional("baseline_unscored") or 0):
         worst = f"; at worst the effect is {points(missing.number('worst'))}" if missing.has("worst") else ""
-        scored = f"{count(lead.number('n'))} scored of {count(missing.number('rows'))} rows"
-        kept = f": missing, not 0; {scored}" if missing.has("rows") else ""
+        kept = ": missing, not 0"
+        if missing.has("rows"):
+            kept += f"; {count(lead.number('n'))} scored of {count(missing.number('rows'))} rows"
         lines.append(f"{count(unscored)} outputs could not be scored{kept}{worst}.")
     counts = experiment.text("production_counts", "not checked")
     if counts == "not checked":
