@@ -201,7 +201,7 @@ def test_a_garbage_reply_on_the_pilot_row_locks_nothing(judged):
         return Scripted("Hm.") if moods[0] == "mad" else judge(prompt)
 
     with MessagesServer(moody) as server:
-        exp = judged(server, rows=60)
+        exp = judged(server, rows=60, accuracy=0.0, effect=1.0)  # the arms never answer alike
         go(exp, until="baseline")
         moods[0] = "mad"
         with pytest.raises(Refusal, match="the judge anthropic/claude-haiku-4-5 gave no score") as caught:
