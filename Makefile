@@ -6,9 +6,11 @@ STAMP := $(VENV)/.installed
 
 .PHONY: venv demo test test-all lint clean
 
+# The lab extension is built again when its sources change; without node all else is there, and a line says so.
 venv: $(STAMP)
+	$(BIN)/python labextension/hatch_build.py
 
-$(STAMP): pyproject.toml
+$(STAMP): pyproject.toml $(wildcard jupyter/*/*.json jupyter/*/*/*.json)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
@@ -27,6 +29,7 @@ lint: venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	if test -d labextension/node_modules; then cd labextension && npm run --silent lint; fi
 
 clean:
-	rm -rf $(VENV) .cache build dist
+	rm -rf $(VENV) .cache build dist itera_nb/labextension labextension/lib labextension/node_modules

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+
+def printable(text: str) -> str:
+    """Text with control characters escaped, so that a row or a path cannot draw on a terminal."""
+    return "".join(c if c.isprintable() or c in "\n\u00a0\u202f" else repr(c)[1:-1] for c in text)
 
 
 class IteraError(Exception):
@@ -18,9 +25,9 @@ class IteraError(Exception):
     exit_code = 2
 
     def __init__(self, what: str, *, fix: str = "") -> None:
-        super().__init__(what)
-        self.what = what
+        self.what = printable(what)  # it may name an id or a value of a row
         self.fix = fix
+        super().__init__(self.what)
 
     def __str__(self) -> str:
         return f"{self.what}\nfix      {self.fix}" if self.fix else self.what
@@ -43,6 +50,10 @@ class SpecError(IteraError):
         self.mistakes = tuple(mistakes)
         lines = "\n".join(f"{path.name}:{m.line}: {m.key}: {m.message}" for m in self.mistakes)
         super().__init__(lines, fix=f"edit {path} and run the same command again; nothing was written")
+
+
+class EditedError(IteraError):
+    """A file was edited by somebody else since it was read; nothing was written over it."""
 
 
 class DataError(IteraError):
@@ -98,3 +109,13 @@ class Refusal(IteraError):  # noqa: N818 - the field's word; it is an answer, no
         instead = self.instead.replace("\n", "\n         ")
         text = f"refused {self.safeguard}: {self.what}\nwhy      {self.why}\ninstead  {instead}"
         return text if self.record is None else f"{text}\nthis attempt is record {self.record}."
+
+
+def out_of_space(error: BaseException) -> StoppedError | None:
+    """What to say of a full disk, an exhausted quota or a file that may not grow; None of any other error."""
+    if not isinstance(error, OSError) or error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+        return None
+    reason = os.strerror(error.errno).lower()
+    return StoppedError(
+        f"nothing more can be written: {reason}", fix="make room, then run the same command again"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -14,15 +15,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from itera_nb import __version__
-from itera_nb.exceptions import IteraError, RecordError, Refusal, StoppedError
+from itera_nb.exceptions import EditedError, IteraError, RecordError, Refusal, StoppedError, out_of_space
 from itera_nb.ledger import Ledger, Record, sync_folder
 from itera_nb.protocol import State, check
-from itera_nb.spec import PRICES, Spec, load_spec
+from itera_nb.spec import PRICES, Spec, load_spec, read_toml
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from itera_nb.seal.custody import Secret
+    from itera_nb.seal.custody import Holders, Secret
 
 GITIGNORE = """\
 # Rows and whatever may quote them stay out of git; the record, the arms and the conclusion go in.
@@ -141,12 +142,12 @@ class Experiment:
             self.refuse(Refusal(safeguard, question, why=why, instead=instead, asks=True))
 
     def _begin(self) -> None:
-        from itera_nb.seal import custody, heads
+        from itera_nb.seal import anchors, custody, heads
 
         with self.ledger.locked():
             if self.ledger.records():
                 return
-            before = heads.of_folder(self.folder)
+            before = heads.of_folder(self.folder) or anchors.of_folder(self.folder)
             if before is not None:
                 raise RecordError(
                     f"this folder had a ledger of {before.seq} records, and it is gone: it cannot start anew",
@@ -164,7 +165,9 @@ class Experiment:
     def _append(self, genesis: str, event: str, body: dict[str, Any]) -> Record:
         from itera_nb.seal import heads
 
-        with self.ledger.locked():
+        # Held through the append: of two copies of this folder on one computer only one goes on.
+        with self.ledger.locked(), heads.held(genesis):
+            self._check_head(self.ledger.records())
             record = self.ledger.append(event, body)
             opened = any(r.type == "test_opened" for r in self.ledger.records())
             heads.remember(genesis, record.seq, record.hash, opened=opened, folder=self.folder)
@@ -193,11 +196,36 @@ class Experiment:
             )
 
     @property
-    def secret(self) -> Secret:
-        """The private key and split seed, from custody: for the two isolated processes only."""
+    def custody(self) -> Holders:
+        """Who can open the sealed rows: this user, or the recipients that they were sealed to."""
         from itera_nb.seal import custody
 
+        state = self.state
+        created, sealed = state.last("created"), state.last("sealed")
+        return custody.holders(
+            created.body if created else {"custody": custody.place()}, sealed.body if sealed else None
+        )
+
+    @property
+    def secret(self) -> Secret:
+        """The private key and split seed, from custody: for the two isolated processes only.
+
+        Raises:
+            Refusal: SG01 under escrow, without a recipient's private key. It is not recorded: a record here
+                would fork from the ledger of the custodian's clone.
+        """
+        from itera_nb.seal import custody
+
+        if self.custody.escrow:
+            return custody.escrowed_secret(self.path(custody.SEED_FILE), self.custody)
         return custody.load_secret(self.genesis)
+
+    def forget_secret(self) -> None:
+        """Under escrow delete what this computer still knows of the split: the seed, and an unused key."""
+        from itera_nb.seal import custody
+
+        if self.custody.escrow:
+            custody.forget_secret(self.genesis)
 
     # files -------------------------------------------------------------------------------------------------
 
@@ -238,6 +266,37 @@ class Experiment:
         """Write a text file atomically; returns its SHA-256."""
         return self.write_bytes(name, text.encode())
 
+    def edit_toml(
+        self,
+        name: str,
+        before: str,
+        values: Mapping[tuple[str, ...], object],
+        check: Callable[[str, Path], object],
+    ) -> str:
+        """Set keys of a toml file that a person edits too, comments and order kept; returns its new text.
+
+        Args:
+            name: The file.
+            before: Its text when `values` were decided.
+            values: Path of a key -> its value; None removes the key.
+            check: Called with the new text and the file's path; what it raises leaves the file as it was.
+
+        Raises:
+            EditedError: If the file is not `before` any more; nothing is written.
+        """
+        from itera_nb.editing import with_values
+
+        path = self.path(name)
+        if read_toml(path) != before:
+            raise EditedError(
+                f"{name} was edited meanwhile; nothing was written", fix="look at what it says now, then save"
+            )
+        text = with_values(before, values)
+        check(text, path)
+        if text != before:
+            self.write_text(name, text)
+        return text
+
     def write_json(self, name: str, value: Any) -> str:
         """Write a JSON file atomically; returns its SHA-256."""
         return self.write_text(name, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
@@ -268,11 +327,17 @@ class Experiment:
             raise RecordError(f"{name} is not the file that was recorded", fix="put the original file back")
         return pd.read_parquet(io.BytesIO(data))
 
-    def isolated(self, module: str, *arguments: str, progress: Callable[[str], None] | None = None) -> Any:
+    def isolated(
+        self,
+        module: str,
+        *arguments: str,
+        progress: Callable[[str], None] | None = None,
+        handed: str = "",
+    ) -> Any:
         """Run `python -I -m module folder arguments` and return the JSON value it prints.
 
         Rows that are or may become test rows live only in such a process. Its standard error passes through
-        to `progress`, line by line.
+        to `progress`, line by line; `handed` stands on its standard input, where no list of processes shows it.
 
         Raises:
             Refusal, IteraError: Whatever the process answered with.
@@ -282,11 +347,19 @@ class Experiment:
 
         command = [sys.executable, "-I", "-m", module, str(self.folder), *arguments]
         with subprocess.Popen(  # noqa: S603 - our own interpreter and module
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8"
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
         ) as process:
+            assert process.stdin is not None
             assert process.stdout is not None
             assert process.stderr is not None
             try:
+                with contextlib.suppress(BrokenPipeError), process.stdin:
+                    process.stdin.write(handed)
                 tail: list[str] = []
                 for line in process.stderr:
                     tail = [*tail[-20:], line]
@@ -296,7 +369,7 @@ class Experiment:
             except KeyboardInterrupt:
                 process.wait()
                 raise StoppedError("interrupted; what was finished is kept", fix="run it again") from None
-        return _answer(answer, "".join(tail))
+        return answered(answer, "".join(tail))
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:
@@ -307,7 +380,12 @@ def _stamp(path: Path) -> tuple[int, int] | None:
     return stat.st_mtime_ns, stat.st_size
 
 
-def _answer(text: str, stderr: str) -> Any:
+def answered(text: str, stderr: str = "") -> Any:
+    """The value that a process of `answer_as_json` printed.
+
+    Raises:
+        Refusal, IteraError: Whatever it answered with.
+    """
     try:
         value = json.loads(text)
     except ValueError:
@@ -332,6 +410,14 @@ def _leave_with_parent(parent: int) -> None:
     os._exit(1)
 
 
+def _no_core_dumps() -> None:
+    """Of this process and those that it starts: their memory holds rows."""
+    if os.name == "posix":
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
 def answer_as_json(work: Callable[[], Any]) -> int:
     """The other end of `Experiment.isolated`: run `work`, print its value or its error as JSON.
 
@@ -339,6 +425,7 @@ def answer_as_json(work: Callable[[], Any]) -> int:
     one that started it: an orphan would go on spending calls and hold the locks that a rerun needs.
     """
     threading.Thread(target=_leave_with_parent, args=(os.getppid(),), daemon=True).start()
+    _no_core_dumps()
     try:
         reply: dict[str, Any] = {"value": work()}
     except Refusal as refusal:
@@ -357,11 +444,17 @@ def answer_as_json(work: Callable[[], Any]) -> int:
     except KeyboardInterrupt:
         reply = {"error": {"kind": "IteraError", "what": "interrupted", "fix": "run it again; it resumes"}}
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a user's code may exit with a row in its message
-        where = error.__traceback__
-        while where and where.tb_next:
-            where = where.tb_next
-        place = f"{Path(where.tb_frame.f_code.co_filename).name}:{where.tb_lineno}" if where else "?"
-        what = f"unexpected {type(error).__name__} at {place} (its text is withheld: it may quote a test row)"
-        reply = {"error": {"kind": "IteraError", "what": what, "fix": "please report this"}}
+        reply = {"error": {"kind": "IteraError"} | _unforeseen(error)}
     print(json.dumps(reply, allow_nan=False), flush=True)  # noqa: T201
     return 0 if "value" in reply else 1
+
+
+def _unforeseen(error: BaseException) -> dict[str, str]:
+    if known := out_of_space(error):
+        return {"what": known.what, "fix": known.fix}
+    where = error.__traceback__
+    while where and where.tb_next:
+        where = where.tb_next
+    place = f"{Path(where.tb_frame.f_code.co_filename).name}:{where.tb_lineno}" if where else "?"
+    what = f"unexpected {type(error).__name__} at {place} (its text is withheld: it may quote a test row)"
+    return {"what": what, "fix": "please report this"}

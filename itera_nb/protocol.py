@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 from itera_nb.exceptions import Refusal
 from itera_nb.ledger import Record
@@ -16,7 +17,11 @@ from itera_nb.ledger import Record
 MAX_ITERATIONS = 3
 MAX_SPRINTS = 3
 NOTHING_SEEN = "nothing run"
-VOIDED = {"baseline_measured", "pilot_passed", "scored", "judge_checked", "locked"}
+VOIDS = {
+    "amended": {"baseline_measured", "pilot_passed", "scored", "judge_checked", "locked"},
+    "resealed": {"scored", "judge_checked", "locked"},
+}
+"""What no longer counts after an amendment, and after rows have moved from test to dev."""
 
 SAFEGUARDS: dict[str, str] = {
     "SG01": "the test set is not read before the verdict",
@@ -62,14 +67,27 @@ class State:
 
     records: tuple[Record, ...]
 
+    @cached_property
+    def by_type(self) -> dict[str, tuple[Record, ...]]:
+        """Every record, oldest first, by its type."""
+        found: dict[str, list[Record]] = {}
+        for record in self.records:
+            found.setdefault(record.type, []).append(record)
+        return {type_: tuple(records) for type_, records in found.items()}
+
     def all(self, type_: str) -> tuple[Record, ...]:
         """Every record of one type, oldest first."""
-        return tuple(r for r in self.records if r.type == type_)
+        return self.by_type.get(type_, ())
 
     def last(self, type_: str) -> Record | None:
-        """The latest record of one type that still counts: an amendment voids what ran before it."""
-        since = self.amended_at if type_ in VOIDED else 0
-        return next((r for r in reversed(self.records) if r.type == type_ and r.seq > since), None)
+        """The latest record of one type that still counts: amending and resealing void what ran before.
+
+        A `resealed` record stands for the `sealed` one, whose fields it has.
+        """
+        if type_ == "sealed" and self.all("resealed"):
+            return self.all("resealed")[-1]
+        latest = self.all(type_)[-1:]
+        return latest[0] if latest and latest[0].seq > self._voided_before(type_) else None
 
     def the(self, type_: str) -> Record:
         """As `last`, for a record that must be there by now."""
@@ -77,10 +95,32 @@ class State:
         assert record is not None, type_
         return record
 
+    def _voided_before(self, type_: str) -> int:
+        since = (r.seq for event, voided in VOIDS.items() if type_ in voided for r in self.all(event))
+        return max(since, default=0)
+
+    @property
+    def found(self) -> dict[str, list[str]]:
+        """File -> ids of sealed rows found in it since they were sealed."""
+        return self._found(self.all("resealed")[-1:])
+
+    @property
+    def leaks(self) -> dict[str, list[str]]:
+        """Of those found, the ones that nobody has accepted since."""
+        answer = self.answer("SG03")
+        return self._found((*self.all("resealed")[-1:], *((answer,) if answer else ())))
+
+    def _found(self, settled: tuple[Record, ...]) -> dict[str, list[str]]:
+        since, files = max((r.seq for r in settled), default=0), dict[str, list[str]]()
+        for record in self.all("contamination"):
+            for hit in record.body["found"] if record.seq > since else ():
+                files.setdefault(hit["file"], []).extend([*hit["passages"], *hit["wholes"]])
+        return files
+
     @cached_property
     def amended_at(self) -> int:
         """Sequence number of the latest amendment, or 0."""
-        return max((r.seq for r in self.records if r.type == "amended"), default=0)
+        return max((r.seq for r in self.all("amended")), default=0)
 
     def has(self, *types: str) -> bool:
         """Whether each of these events has happened."""
@@ -94,7 +134,7 @@ class State:
     def scored(self, rows: str, iteration: str | None = None) -> Record | None:
         """The latest score record of `rows` (train or dev), of the registered arms or of one iteration."""
         hits = [r for r in self.all("scored") if r.body["rows"] == rows and r.body["iteration"] == iteration]
-        return hits[-1] if hits and hits[-1].seq > self.amended_at else None
+        return hits[-1] if hits and hits[-1].seq > self._voided_before("scored") else None
 
     @property
     def pass_open(self) -> bool:
@@ -105,7 +145,8 @@ class State:
     @property
     def batches(self) -> tuple[Record, ...]:
         """The sealed test batches, oldest first: the first one, and the registered top-up."""
-        return (*self.all("sealed"), *self.all("extended"))
+        first = self.last("sealed")
+        return (*((first,) if first else ()), *self.all("extended"))
 
     @property
     def decided(self) -> bool:
@@ -167,6 +208,22 @@ def _not_extendable(state: State) -> str:
     if len(state.batches) > 1:
         return "the one registered top-up has been used."
     return f"the verdict is {state.outcome}; only an inconclusive one can be extended."
+
+
+def _leaked(state: State) -> Refusal:
+    leaks = state.leaks
+    ids = list(dict.fromkeys(id_ for found in leaks.values() for id_ in found))
+    more = f" and {len(ids) - 5} more" if len(ids) > 5 else ""
+    files = list(leaks)
+    others = f" and {len(files) - 3} more files" if len(files) > 3 else ""
+    return Refusal(
+        "SG03",
+        f"{len(ids)} sealed row(s) stand in {', '.join(files[:3])}{others}: {', '.join(ids[:5])}{more}.",
+        why="an arm that has met a test row is tested on what it knows.",
+        instead="move them to dev:       itera reseal\n"
+        'keep them, printed:     itera run --accept SG03="why no arm could use them"',
+        asks=True,
+    )
 
 
 def _opened_before(state: State) -> Refusal:
@@ -252,6 +309,7 @@ DEV_SCORED = Need(
         instead='score them:             itera run   (or exp.run("dev") in 3-run)',
     ),
 )
+CLEAN = Need(lambda s: not s.leaks, _leaked)
 LOCKED = _after(
     "locked",
     "SG01",
@@ -303,7 +361,7 @@ OPENED = _after(
     "a verdict needs test scores.",
     "open it, once:          itera verdict",
 )
-UNFINISHED = Need(lambda s: s.pass_open, _opened_before)
+UNFINISHED = Need(lambda s: s.pass_open or not s.has("test_opened"), _opened_before)
 SPRINT_OPEN = Need(
     lambda s: len(s.ungated) < MAX_ITERATIONS,
     lambda _: Refusal(
@@ -380,13 +438,16 @@ NEEDS: dict[str, tuple[Need, ...]] = {
     "judge_checked": (DEV_SCORED, NOT_OPENED),
     "iteration_registered": (DEV_SCORED, NOT_LOCKED, PREVIOUS_SCORED, SPRINT_OPEN, SPRINTS_LEFT),
     "gate": (DEV_SCORED, NOT_LOCKED, SPRINT_RAN, PREVIOUS_SCORED),
-    "locked": (DEV_SCORED, NOT_LOCKED, GATED),
-    "test_opened": (LOCKED, BATCH_UNOPENED),
+    "locked": (DEV_SCORED, NOT_LOCKED, GATED, CLEAN),
+    "test_opened": (LOCKED, BATCH_UNOPENED, CLEAN),
     "resumed": (OPENED, UNFINISHED),
     "verdict": (OPENED, UNFINISHED),
     "concluded": (VERDICT,),
     "extended": (VERDICT, EXTENDABLE),
     "amended": (FRAME, NOT_OPENED),
+    "resealed": (SEALED, NOT_OPENED),
+    "contamination": (SEALED,),
+    "evicted": (SEALED,),
     "accepted": (),
     "revealed": (SEALED,),
     "seal_touched": (),
@@ -405,17 +466,80 @@ PHASES: dict[str, tuple[str, ...]] = {
 }
 
 
+PHASE_NEEDS: dict[str, tuple[Need, ...]] = {
+    "0-frame": (),
+    "1-source": (FRAME,),
+    "2-metric": (SEALED,),
+    "3-run": (METRIC, PILOT, AUDIT),
+    "4-diagnose": (DEV_SCORED,),
+}
+ASKING = {"SG03", "SG08", "SG12", "SG13", "budget"}
+"""Safeguards whose question a person may answer with a reason."""
+JUDGED_BY_A_PERSON = ASKING | {"SG11", "SG23"}
+
+
+def blockers(event: str, state: State) -> list[Refusal]:
+    """Every refusal that stands against recording `event` now."""
+    return [need.refusal(state) for need in NEEDS[event] if not need.holds(state)]
+
+
 def check(event: str, state: State) -> Refusal | None:
     """The refusal that stands against recording `event` now, or None."""
-    for need in NEEDS[event]:
-        if not need.holds(state):
-            return need.refusal(state)
-    return None
+    return next((need.refusal(state) for need in NEEDS[event] if not need.holds(state)), None)
+
+
+def happened(event: str, state: State) -> Record | None:
+    """The record with which an event of a phase has happened; scores on train alone do not finish a run."""
+    return state.scored("dev") if event == "scored" else state.last(event)
+
+
+def finished(phase: str, state: State) -> bool:
+    """Whether every event of a phase has happened."""
+    return all(happened(event, state) for event in PHASES[phase])
+
+
+def may_open(state: State) -> Refusal | None:
+    """The refusal that stands against opening the test set now, or finishing its open pass; or None."""
+    return check("resumed" if state.pass_open else "test_opened", state)
+
+
+def may_run(phase: str, state: State) -> Refusal | None:
+    """The refusal that stands against running a phase's notebook now, or None.
+
+    A finished phase may run again: it shows its records.
+    """
+    if phase == "5-verdict":
+        return may_open(state)
+    return next((n.refusal(state) for n in PHASE_NEEDS[phase] if not n.holds(state)), None)
+
+
+def may_show(state: State) -> Refusal | None:
+    """The refusal that stands against showing a conclusion: every sealed batch needs its verdict."""
+    return None if state.decided else VERDICT.refusal(state)
+
+
+def open_question(state: State) -> Record | None:
+    """The refused attempt that waits for a person's answer, if nothing has happened since."""
+    last = state.records[-1] if state.records else None
+    if last is None or last.type != "attempt_refused":
+        return None
+    return last if last.body.get("safeguard") in JUDGED_BY_A_PERSON else None
+
+
+def actor(phase: str, state: State) -> Literal["you", "itera", "custodian"]:
+    """Who acts next in a phase: a person where one must look or answer, or who holds an escrowed key."""
+    if phase == "5-verdict":
+        modes = {r.body.get("custody") for r in (*state.all("created"), *state.all("sealed"))}
+        return "custodian" if "escrow" in modes else "you"
+    asked = phase == next_phase(state) and open_question(state) is not None
+    looked_at = phase == "3-run" and state.scored("dev") is None
+    judged = phase == "4-diagnose" and bool(state.ungated)
+    return "you" if asked or looked_at or judged else "itera"
 
 
 def next_phase(state: State) -> str | None:
     """The first phase that is not finished, or None when the experiment is concluded."""
-    phase = next((phase for phase, events in PHASES.items() if not state.has(*events)), None)
+    phase = next((phase for phase in PHASES if not finished(phase, state)), None)
     reopened = phase is None and (not state.decided or len(state.all("concluded")) < len(state.batches))
     return "5-verdict" if reopened else phase
 

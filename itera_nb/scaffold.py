@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
+import runpy
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,6 +24,7 @@ from itera_nb.spec import NAME, ArmSpec, SourceSpec, parse_effect
 
 EXPERIMENTS = Path("docs/experiments")
 COMMAND = "exec:"
+EXAMPLE = "sentiment"
 DEFAULT_QUESTION = "Should {arms} replace {baseline}?"
 DEFAULT_HYPOTHESIS = "{arms} answers more rows correctly than {baseline}, and loses on no slice."
 
@@ -39,6 +43,7 @@ class Wanted:
         id: The id column; found if there is exactly one that fits.
         min_effect: "5pp", a fraction, or "10%" of the baseline.
         model: `vendor/model`, for prompt arms.
+        base: The folder that relative paths of files start from.
     """
 
     name: str
@@ -56,6 +61,7 @@ class Wanted:
     hypothesis: str | None = None
     ref: str | None = None
     under: Path = field(default=EXPERIMENTS)
+    base: Path = field(default=Path())
 
 
 def new(wanted: Wanted) -> Experiment:
@@ -89,6 +95,54 @@ def new(wanted: Wanted) -> Experiment:
     except BaseException:
         shutil.rmtree(folder)
         raise
+
+
+def new_demo(under: Path, cache: Path) -> Experiment:
+    """The sentiment example as a fresh experiment below `under`, not run; its data are put into `cache`.
+
+    Raises:
+        IteraError: If its arms' libraries are not installed, or this installation carries no example.
+    """
+    _require_demo_arms()
+    source = _example()
+    parquet = runpy.run_path(str(source / "prepare.py"))["prepare"](cache)
+    folder = _fresh(under)
+    shutil.copytree(source, folder, ignore=shutil.ignore_patterns("prepare.py", "__pycache__"))
+    _point_at(folder / "experiment.toml", parquet)
+    experiment = Experiment(folder)
+    instantiate(experiment)
+    return experiment
+
+
+def _require_demo_arms() -> None:
+    missing = [name for name in ("sklearn", "vaderSentiment") if find_spec(name) is None]
+    if missing:
+        raise IteraError(f"the demo's arms need {' and '.join(missing)}", fix="pip install 'itera-nb[demo]'")
+
+
+def _example() -> Path:
+    """The example's folder: beside the package in a checkout, inside it in a wheel."""
+    package = Path(__file__).resolve().parent
+    for folder in (package.parent / "examples" / EXAMPLE, package / "_data" / "examples" / EXAMPLE):
+        if (folder / "experiment.toml").is_file():
+            return folder
+    raise IteraError(
+        "this installation carries no example", fix="install itera-nb from its wheel or a checkout"
+    )
+
+
+def _fresh(under: Path) -> Path:
+    """A folder that does not exist and never held an experiment: each demo is one of its own."""
+    name = f"{date.today():%Y-%m-%d}-{EXAMPLE}"  # noqa: DTZ011 - the user's own day
+    names = (name, *(f"{name}-{i}" for i in range(2, 1000)))
+    return next(f for n in names if not (f := under / n).exists() and of_folder(f) is None)
+
+
+def _point_at(toml: Path, parquet: Path) -> None:
+    relative = os.path.relpath(parquet.resolve(), toml.parent.resolve())
+    text, found = re.subn(r"(?m)^uri\s*=.*$", lambda _: f'uri      = "{relative}"', toml.read_text("utf-8"))
+    assert found == 1, "the example's experiment.toml has one uri line"
+    toml.write_text(text, "utf-8")
 
 
 def _write(folder: Path, text: str, files: Mapping[str, Path]) -> Experiment:
@@ -136,7 +190,7 @@ def _arms(wanted: Wanted) -> list[_Arm]:
     found: list[_Arm] = []
     alike = len({given.rpartition(":")[2] for given in (wanted.baseline, *wanted.arms)}) == 1
     for given in (wanted.baseline, *wanted.arms):
-        arm = _arm(given, wanted.model, alike=alike)
+        arm = _arm(given, wanted, alike=alike)
         slug = re.sub(r"[^a-z0-9]+", "-", arm.name.lower()).strip("-")[:56] or "arm"
         taken = {other.name for other in found}
         unique = next(n for n in (slug, *(f"{slug}-{i}" for i in range(2, 9))) if n not in taken)
@@ -144,13 +198,13 @@ def _arms(wanted: Wanted) -> list[_Arm]:
     return found
 
 
-def _arm(given: str, model: str | None, *, alike: bool) -> _Arm:
+def _arm(given: str, wanted: Wanted, *, alike: bool) -> _Arm:
     if given.startswith(("http://", "https://")):
         return _Arm(urlsplit(given).path or given, {"kind": "http", "url": given}, {}, given, given)
     if given.startswith(COMMAND):
-        return _command(given.removeprefix(COMMAND))
+        return _command(given.removeprefix(COMMAND), wanted.base)
     path, _, symbol = given.partition(":")
-    source = Path(path)
+    source = wanted.base / path
     if not source.is_file():
         raise ArmError(
             f"there is no file {path}",
@@ -163,18 +217,18 @@ def _arm(given: str, model: str | None, *, alike: bool) -> _Arm:
         files, _ = code_closure(source.parent, f"{source.name}:{symbol}", [])
         keys = {"kind": "python", "target": f"{file}:{symbol}", "cost": "free"}
         return _Arm(source.stem if alike else symbol, keys, files, source, said)
-    if model is None:
+    if wanted.model is None:
         raise ArmError(f"{path} is a prompt: for which model?", fix="--model anthropic/MODEL")
-    keys = {"kind": "prompt", "prompt": file, "model": model}
+    keys = {"kind": "prompt", "prompt": file, "model": wanted.model}
     return _Arm(source.stem, keys, {source.name: source}, source, said)
 
 
-def _command(text: str) -> _Arm:
+def _command(text: str, base: Path) -> _Arm:
     """A command whose files are copied to `arms/` and named there."""
     files: dict[str, Path] = {}
     words: list[str] = []
     for word in command_words(ArmSpec(command=text.strip())):
-        source = Path(word)
+        source = base / word
         if words and source.is_file():
             files |= command_files(source.parent, [source.name], [])
             word = f"arms/{source.name}"  # noqa: PLW2901 - the same word, where it will stand
@@ -204,9 +258,10 @@ def _columns(wanted: Wanted) -> tuple[str, list[str]]:
     Raises:
         DataError: If a named column is absent, or no column identifies the rows.
     """
-    if not wanted.data.is_file():
+    data = wanted.base / wanted.data
+    if not data.is_file():
         raise DataError(f"there is no file {wanted.data}", fix="--data FILE, relative to where you are")
-    relation = DuckDBRelation(wanted.data.resolve(), None)
+    relation = DuckDBRelation(data.resolve(), None)
     info = {c.name: c for c in relation.describe().columns}
     rows = relation.describe().rows
     named = [wanted.expected, *wanted.slices, *wanted.inputs, *([wanted.id] if wanted.id else [])]
@@ -233,8 +288,6 @@ def _columns(wanted: Wanted) -> tuple[str, list[str]]:
 
 
 def _toml(wanted: Wanted, folder: Path, arms: list[_Arm], columns: tuple[str, list[str]]) -> str:
-    import os
-
     import tomlkit
 
     baseline, *candidates = arms
@@ -253,7 +306,7 @@ def _toml(wanted: Wanted, folder: Path, arms: list[_Arm], columns: tuple[str, li
         own = {key: value for key, value in arm.keys.items() if value != baseline.keys.get(key)}
         keys = {"from": baseline.name, **own} if arm.kind == baseline.kind else arm.keys
         tables["arms"][arm.name] = {**keys, "change": arm.said}
-    source = SourceSpec(uri=os.path.relpath(wanted.data, folder), id=columns[0])
+    source = SourceSpec(uri=os.path.relpath(wanted.base / wanted.data, folder), id=columns[0])
     tables["source"] = {"uri": source.uri, "id": source.id, "inputs": columns[1], "expected": wanted.expected}
     if wanted.slices:
         tables["source"]["slices"] = list(wanted.slices)

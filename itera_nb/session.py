@@ -6,14 +6,18 @@ something is idempotent: a finished step is shown again, spends nothing and refu
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 
 from itera_nb.exceptions import IteraError, Refusal
 from itera_nb.experiment import Experiment
+from itera_nb.kernel.guard import executed_cells, watch
+from itera_nb.kernel.parameters import check_executed
+from itera_nb.kernel.ticket import require_nonce
 from itera_nb.models.checks import require_models
-from itera_nb.models.credentials import load_dotenv
-from itera_nb.protocol import PHASES, SAFEGUARDS, check, next_phase
+from itera_nb.models.credentials import load_dotenv, refuse_keys
+from itera_nb.protocol import ASKING, SAFEGUARDS, check
 from itera_nb.report import phases, tables
 from itera_nb.report.view import View
 
@@ -24,7 +28,7 @@ def open(folder: str | Path = ".") -> Session:  # noqa: A001 - reads as itera_nb
     Keys in its `.env` are put into this process's environment.
 
     Raises:
-        IteraError: If there is no experiment.
+        IteraError: If there is no experiment, or a key stands in one of its files.
         RecordError: If its ledger was edited, cut or replaced.
     """
     path = Path(folder).resolve()
@@ -32,7 +36,10 @@ def open(folder: str | Path = ".") -> Session:  # noqa: A001 - reads as itera_nb
         path = path.parent
     experiment = Experiment(path)
     load_dotenv(path, (model.api_key_env for model in experiment.spec.models.values() if model.api_key_env))
+    refuse_keys(path)
     _ = experiment.state
+    check_executed(executed_cells())
+    watch(path)
     return Session(experiment)
 
 
@@ -62,23 +69,18 @@ class Session(_Room):
     # any time ----------------------------------------------------------------------------------------------
 
     def status(self) -> View:
-        """The phases, what is done, and the next command."""
-        return phases.status(self.experiment)
+        """The phases, what is done and locked, who may act, the seal, and the next command."""
+        from itera_nb.report.standing import standing
+        from itera_nb.report.stepper import stepper
+
+        return stepper(self.experiment.name, standing(self.experiment.state))
 
     def next(self) -> View:
         """What may happen now, and why the rest may not."""
-        state = self.experiment.state
-        phase = next_phase(state)
-        if phase is None:
-            return tables.message(
-                "The experiment is concluded. Show it: itera show    Check it: itera verify"
-            )
-        lines = [f"next: {phase}.ipynb, or `itera {'verdict' if phase.startswith('5') else 'run'}` headless"]
-        for event in (e for events in PHASES.values() for e in events):
-            refusal = check(event, state)
-            if refusal is not None and not state.has(event):
-                lines.append(f"not yet: {event.replace('_', ' ')} - {refusal.what}")
-        return tables.message(*lines)
+        from itera_nb.report.checklist import what_next
+        from itera_nb.widgets.checklist import checklist_view
+
+        return checklist_view(f"next {self.experiment.folder}", lambda: what_next(self.experiment.state))
 
     def plan(self) -> View:
         """Odds of each outcome at several true effects, for both split presets."""
@@ -115,6 +117,47 @@ class Session(_Room):
         record = amend(self.experiment, why)
         changed = "; ".join(record.body["changed"])
         return tables.message(f"amended ({record.body['seen']}): {changed}", f"why: {why}")
+
+    def scan(self, *paths: str | Path) -> View:
+        """Look for sealed rows in the project, its git history and `paths`: files and ids, never text.
+
+        Raises:
+            Refusal: SG03 under escrow, where only the custodian can look.
+        """
+        from itera_nb.report.leaks import scan_text
+        from itera_nb.scoring.progress import relay
+        from itera_nb.source.contamination import require_key
+
+        require_key(self.experiment)
+        more = [str(Path(path).resolve()) for path in paths]
+        found = self.experiment.isolated("itera_nb.source", "scan", "scan", *more, progress=relay)
+        return tables.message(*scan_text(found).split("\n"))
+
+    def reseal(self, ids: Sequence[str] = (), why: str = "") -> View:
+        """Move leaked rows from test to dev: those a scan found, and `ids`; seal fresh ones.
+
+        Raises:
+            Refusal: SG02 once the test set is open.
+            IteraError: No row is known to have leaked, or ids without a reason.
+        """
+        from itera_nb.report.leaks import reseal_text
+
+        if ids and not why.strip():
+            raise IteraError("rows that are named need a reason", fix='itera reseal --ids ID --why "…"')
+        self.experiment.require("resealed")
+        self.experiment.isolated("itera_nb.source", "reseal", why, *ids)
+        return tables.message(*reseal_text(self.experiment.state.the("resealed")).split("\n"))
+
+    def evict(self, how: str = "seal") -> View:
+        """Take the raw source away: "seal" it beside the test rows or "remove" it; "restore" it afterwards."""
+        answer = self.experiment.isolated("itera_nb.source", "evict", how)
+        if how == "restore":
+            return tables.message(f"the raw source is back: {answer}")
+        body = self.experiment.state.the("evicted").body
+        return tables.message(
+            f"the raw source {body['file']} is {'sealed' if how == 'seal' else 'removed'} (record {answer})",
+            "copies elsewhere, and in git, stay as they are: itera scan names them",
+        )
 
     # 3-run -------------------------------------------------------------------------------------------------
 
@@ -164,11 +207,25 @@ class Session(_Room):
 
         return phases.patterns(patterns(self.experiment))
 
-    def inspect(self) -> View:
-        """Wins, losses and flaky rows of each arm: counts by slice, ids and scores; no dev row text."""
-        from itera_nb.diagnosis.loop import differences
+    def inspect(self, part: str = "dev") -> View:
+        """The baseline beside each arm, row by row, `part` first: train rows are open, dev text is behind a reveal.
 
-        return phases.differences(self.experiment.spec, differences(self.experiment))
+        Raises:
+            Refusal: SG01, for anything but train and dev.
+        """
+        from itera_nb.widgets.inspection import inspect
+
+        return inspect(self.experiment, part)
+
+    def reveal(self, ids: str | Iterable[str], why: str) -> View:
+        """Show the text of these dev rows, once it is recorded that they were read, and why.
+
+        Raises:
+            IteraError: Without a reason, without a row, or with an id that is of no dev row.
+        """
+        from itera_nb.widgets.inspection import revealed
+
+        return revealed(self.experiment, [ids] if isinstance(ids, str) else list(ids), why)
 
     def clusters(self) -> View:
         """Net effect by slice and failure mode."""
@@ -184,36 +241,54 @@ class Session(_Room):
         return phases.iterations(iterate(self.experiment))
 
     def gate(self) -> View:
-        """Judge every change of the open sprint by its class and measured evidence."""
-        from itera_nb.diagnosis.loop import close_sprint
+        """Judge every change of the open sprint by its class and measured evidence; a form for a person."""
+        from itera_nb.diagnosis.judgement import close_sprint
+        from itera_nb.widgets.gate_checklist import gate_form
+        from itera_nb.widgets.live import attended
 
         self._unchanged()
+        if attended() and self.experiment.state.ungated:
+            return gate_form(self.experiment)
         return phases.gates(close_sprint(self.experiment))
 
     def lock(self) -> View:
         """Freeze what goes to the test: each line's latest gate-passed iteration, with all its files."""
         from itera_nb.diagnosis.lock import lock
+        from itera_nb.verdict.bundle import pack
 
         self._unchanged()
-        return phases.locked(lock(self.experiment))
+        record = lock(self.experiment)
+        pack(self.experiment)
+        return phases.locked(record)
 
     # 5-verdict ---------------------------------------------------------------------------------------------
 
-    def preflight(self) -> View:
-        """Every condition of the opening, ticked."""
-        from itera_nb.verdict.preflight import conditions
+    def preflight(self, phase: str = "5-verdict") -> View:
+        """Every condition of the opening, ticked; or another phase's events, and what they wait for."""
+        from itera_nb.report.checklist import checklist
+        from itera_nb.verdict.preflight import conditions, phase_conditions
+        from itera_nb.widgets.checklist import checklist_view
 
-        return phases.preflight(conditions(self.experiment), concluded=self.experiment.state.decided)
+        experiment = self.experiment
+        if phase != "5-verdict":
+            key = f"{phase} {experiment.folder}"
+            return checklist_view(key, lambda: checklist(phase_conditions(experiment.state, phase)))
+        if experiment.state.decided:
+            return tables.message("the test set was opened; what follows is its record")
+        return checklist_view(None, lambda: checklist(conditions(experiment)))
 
     def verdict(self) -> View:
         """Open the sealed test set, once, and decide; afterwards show the record."""
         state = self.experiment.state
         if not state.decided:
             from itera_nb.scoring.progress import relay
+            from itera_nb.verdict.preflight import require_ready
 
             if check("test_opened", state) is None:
                 require_models(self.experiment.spec)  # a missing key is better known before the one opening
-            self.experiment.isolated("itera_nb.verdict", progress=relay)
+            require_ready(self.experiment)
+            nonce = require_nonce(self.experiment)
+            self.experiment.isolated("itera_nb.verdict", progress=relay, handed=nonce)
         return self._section("verdict")
 
     def extend(self, file: str | Path) -> View:
@@ -258,25 +333,27 @@ class Session(_Room):
         return section_view(build(self.experiment), name)  # type: ignore[arg-type]
 
 
-ASKING = {"SG08", "SG12", "SG13", "budget"}
-
-
 class _Frame(_Room):
     def form(self) -> View:
-        """The registered frame and rule, as they stand in experiment.toml."""
-        return phases.frame(self.experiment)
+        """The registered frame and rule as experiment.toml says them; a form for them until the lock."""
+        from itera_nb.widgets.frame_form import frame_form
+
+        return frame_form(self.experiment, self.lock)
 
     def lock(self) -> View:
         """Lock question, arms and rule before any row is drawn."""
         from itera_nb.arms.frame import lock_frame
         from itera_nb.metrics.scorers import built_in, is_own
+        from itera_nb.report.frame_md import write_frame
         from itera_nb.spec import JUDGED
 
         metric = self.experiment.spec.metric
         for name in (metric.scorer, *metric.secondary):
             if not is_own(name) and name not in JUDGED:
                 built_in(name, metric)
-        return phases.frame_locked(lock_frame(self.experiment))
+        record = lock_frame(self.experiment)
+        write_frame(self.experiment)
+        return phases.frame_locked(record)
 
 
 class _Arms(_Room):
@@ -290,6 +367,8 @@ class _Arms(_Room):
 class _Source(_Room):
     def preview(self) -> View:
         """Columns, types and counts; no rows, since any of them may become a test row."""
+        if evicted := self.experiment.state.last("evicted"):
+            return tables.message(f"the raw source was taken away (record {evicted.seq})")
         return phases.preview(self.experiment.isolated("itera_nb.source", "preview"))
 
     def sample(self) -> View:
@@ -319,7 +398,7 @@ class _Split(_Room):
         from itera_nb.source.phase import seal
 
         self._unchanged()
-        return phases.sealed(seal(self.experiment))
+        return phases.sealed(seal(self.experiment), self.experiment.state)
 
 
 class _Train(_Room):

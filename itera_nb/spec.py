@@ -396,7 +396,16 @@ def load_spec(path: Path) -> Spec:
     Raises:
         SpecError: With every mistake found, each at its line.
     """
-    text, raw = _parse(path)
+    return parse_spec(read_toml(path), path)
+
+
+def parse_spec(text: str, path: Path) -> Spec:
+    """Validate `text` as if it stood in the `experiment.toml` at `path`.
+
+    Raises:
+        SpecError: With every mistake found, each at its line.
+    """
+    raw = _parse(text, path)
     locate = _Locator(text)
     arms = raw.get("arms")
     mistakes = list(_arm_structure(arms, locate)) if isinstance(arms, dict) else []
@@ -420,7 +429,8 @@ def _with_prices(models: dict[str, ModelSpec], path: Path) -> dict[str, ModelSpe
     """`[models]` with what stands in `prices.toml`, if there is one."""
     if not path.exists():
         return models
-    text, raw = _parse(path)
+    text = read_toml(path)
+    raw = _parse(text, path)
     try:
         given = _Prices.model_validate(raw).root
     except ValidationError as error:
@@ -443,7 +453,16 @@ def load_iteration(path: Path) -> IterationSpec:
     Raises:
         SpecError: With every mistake found, each at its line.
     """
-    text, raw = _parse(path)
+    return parse_iteration(read_toml(path), path)
+
+
+def parse_iteration(text: str, path: Path) -> IterationSpec:
+    """Validate `text` as if it stood in the iteration file at `path`.
+
+    Raises:
+        SpecError: With every mistake found, each at its line.
+    """
+    raw = _parse(text, path)
     try:
         return IterationSpec.model_validate(raw)
     except ValidationError as error:
@@ -455,6 +474,11 @@ def looks_like_a_key(line: str) -> bool:
     return _KEY.search(line) is not None
 
 
+def hide_keys(text: str) -> str:
+    """The text with whatever looks like a vendor's key taken out."""
+    return _KEY.sub("[key]", text)
+
+
 def _no_keys(path: Path, text: str) -> None:
     message = "looks like a key: keep it in the environment or .env, and withdraw this one"
     lines = enumerate(text.split("\n"), 1)
@@ -462,16 +486,24 @@ def _no_keys(path: Path, text: str) -> None:
         raise SpecError(path, found)
 
 
-def _parse(path: Path) -> tuple[str, dict[str, Any]]:
+def read_toml(path: Path) -> str:
+    """The text of a toml file, without a byte order mark.
+
+    Raises:
+        SpecError: If it is not there, or is not UTF-8.
+    """
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        return path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
         raise SpecError(path, [Mistake(0, "file", f"not found in {path.parent}")]) from None
     except UnicodeDecodeError as error:
         raise SpecError(path, [Mistake(0, "file", f"is not UTF-8 (byte {error.start})")]) from None
+
+
+def _parse(text: str, path: Path) -> dict[str, Any]:
     _no_keys(path, text)
     try:
-        return text, tomllib.loads(text)
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         match = re.search(r"at line (\d+)", str(error))
         line = int(match[1]) if match else text.count("\n") + 1

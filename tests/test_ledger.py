@@ -14,6 +14,7 @@ import rfc8785
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from itera_nb import ledger
 from itera_nb.exceptions import RecordError
 from itera_nb.ledger import GENESIS, MAX_LINE, Ledger, backward_times, canonical, digest
 
@@ -361,3 +362,61 @@ except Timeout:
             [sys.executable, "-c", held, str(path)], capture_output=True, text=True, check=True
         )
     assert done.stdout.split() == ["barred"]
+
+
+@given(VALUES)
+def test_what_is_read_the_quick_way_is_canonical(value):
+    """Both ways through any text that JSON could be written as: the quick one only says yes where both do."""
+    for text in (
+        canonical(value),
+        json.dumps(value, sort_keys=True).encode(),
+        json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode(errors="replace"),
+    ):
+        if ledger.simple(text) is not None:
+            assert canonical(json.loads(text)) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["1.0", "1e2", "-0", "-0.0", "NaN", "Infinity", "9007199254740993", '{"b":1,"a":2}', '{"a":1,"a":1}', '{"a": 1}',
+     '"\\u0041"', '"\\ud800"', '{"\uff61":1,"\U0001f600":2}', '"\\/"', "[1,]", "[" * 100_000],
+)  # fmt: skip
+def test_what_is_in_doubt_is_not_read_the_quick_way(text):
+    assert ledger.simple(text.encode()) is None
+
+
+def test_a_grown_ledger_costs_its_new_records(path, three, monkeypatch):
+    reader = Ledger(path)
+    before = reader.records()
+    Ledger(path).append("step", {"n": 4})
+    read = []
+    parse = ledger._parse
+    monkeypatch.setattr(ledger, "_parse", lambda line, seq: (read.append(seq), parse(line, seq))[1])
+    assert reader.records()[:3] == before
+    assert (read, len(reader.records())) == ([4], 4)
+
+
+@pytest.mark.parametrize("seq", [1, 2, 3])
+def test_an_edit_of_what_was_checked_before_is_found_when_the_file_grows(path, three, seq):
+    reader = Ledger(path)
+    assert len(reader.records()) == 3
+    Ledger(path).append("step", {"n": 4})
+    lines = path.read_bytes().split(b"\n")
+    lines[seq - 1] = lines[seq - 1].replace(b'"type":"', b'"type":"x')
+    path.write_bytes(b"\n".join(lines))
+    with pytest.raises(RecordError):
+        reader.records()
+
+
+def test_a_ledger_that_was_cut_or_replaced_is_read_again(path, three):
+    reader = Ledger(path)
+    reader.records()
+    path.write_bytes(three[: three.index(b"\n") + 1])
+    assert [r.seq for r in reader.records()] == [1]
+    path.write_bytes(three)
+    assert [r.seq for r in reader.records()] == [1, 2, 3]
+    other = path.with_name("other.jsonl")
+    for n in range(5):
+        Ledger(other).append("other", {"n": n})
+    path.write_bytes(other.read_bytes())
+    assert [r.type for r in reader.records()] == ["other"] * 5

@@ -11,8 +11,13 @@ from itera_nb.protocol import (
     PHASES,
     SAFEGUARDS,
     State,
+    actor,
     check,
+    may_open,
+    may_run,
+    may_show,
     next_phase,
+    open_question,
     seen,
 )
 
@@ -87,6 +92,9 @@ TABLE = [
     ("verdict", ["test_opened"], "SG01"),
     ("concluded", ["verdict"], "SG02"),
     ("amended", ["frame_locked"], "SG07"),
+    ("resealed", ["sealed"], "SG01"),
+    ("contamination", ["sealed"], "SG01"),
+    ("evicted", ["sealed"], "SG01"),
 ]
 
 
@@ -97,6 +105,7 @@ def history(event):
     order = [*TO_VERDICT, "concluded"]
     before = {"iteration_registered": "locked", "revealed": "baseline_measured", "audit_accepted": "sealed"}
     before |= {"resumed": "verdict", "amended": "sampled", "judge_checked": "locked"}
+    before |= dict.fromkeys(["resealed", "contamination", "evicted"], "baseline_measured")
     return order[: order.index(before.get(event, event))]
 
 
@@ -328,3 +337,72 @@ def test_an_accepted_audit_stands_before_a_passed_one():
     assert state("audit_passed", "audit_accepted").audit.type == "audit_accepted"
     assert state("audit_passed").audit.type == "audit_passed"
     assert state().head == ""
+
+
+# phases as they are run ----------------------------------------------------------------------------------------
+
+
+def test_a_phase_may_run_once_what_it_needs_has_happened():
+    def refused(*events):
+        return {phase: r.safeguard for phase in PHASES if (r := may_run(phase, state(*events)))}
+
+    nothing = {
+        "1-source": "SG07",
+        "2-metric": "SG01",
+        "3-run": "SG04",
+        "4-diagnose": "SG10",
+        "5-verdict": "SG01",
+    }
+    assert refused() == nothing
+    assert refused(*TO_SCORES[:7]) == {"3-run": "SG10", "4-diagnose": "SG10", "5-verdict": "SG01"}
+    assert refused(*TO_SCORES) == {"5-verdict": "SG01"}
+    assert refused(*TO_SCORES, "locked") == {}
+    assert refused(*TO_VERDICT) == {"5-verdict": "SG02"}
+
+
+def test_a_run_waits_for_its_pilot_and_its_audit():
+    without = [event for event in TO_SCORES[:8] if event != "audit_passed"]
+    assert may_run("3-run", state(*without)).safeguard == "SG11"
+    assert may_run("3-run", state(*TO_SCORES[:8])) is None
+
+
+def test_an_open_pass_may_be_finished_and_a_finished_one_shown():
+    opened = [*TO_SCORES, "locked", "test_opened"]
+    assert may_open(state(*opened)) is None
+    assert may_show(state(*opened)).what == "there is no verdict yet."
+    assert may_open(state(*TO_VERDICT)).safeguard == "SG02"
+    assert may_show(state(*TO_VERDICT)) is None
+    extended = [*TO_VERDICT, ("extended", {"count": 40})]
+    assert may_show(state(*extended)) is not None
+    assert may_open(state(*extended)) is None
+
+
+def refused_attempt(safeguard):
+    return ("attempt_refused", {"safeguard": safeguard, "what": "a question"})
+
+
+def test_who_acts_next():
+    assert {phase: actor(phase, state()) for phase in PHASES} == {
+        "0-frame": "itera",
+        "1-source": "itera",
+        "2-metric": "itera",
+        "3-run": "you",  # the pilot wants a look
+        "4-diagnose": "itera",
+        "5-verdict": "you",
+    }
+    assert actor("3-run", state(*TO_SCORES)) == "itera"
+    assert actor("1-source", state("created", "frame_locked", refused_attempt("SG12"))) == "you"
+    assert actor("1-source", state("created", "frame_locked", refused_attempt("SG07"))) == "itera"
+    assert actor("2-metric", state("created", "frame_locked", refused_attempt("SG12"))) == "itera"
+    assert actor("4-diagnose", state(*TO_SCORES, *sprint(1))) == "you"
+    assert actor("5-verdict", state(("created", {"custody": "escrow"}))) == "custodian"
+
+
+def test_a_question_is_open_until_something_happens():
+    asked = state("created", refused_attempt("SG12"))
+    assert open_question(asked).body["what"] == "a question"
+    assert (
+        open_question(state("created", refused_attempt("SG12"), ("accepted", {"safeguard": "SG12"}))) is None
+    )
+    assert open_question(state("created", refused_attempt("SG02"))) is None
+    assert open_question(state()) is None

@@ -1,11 +1,13 @@
 """`itera new`: a complete folder, or none."""
 
 import re
+from pathlib import Path
 
 import pytest
 
 from itera_nb.exceptions import ArmError, DataError, IteraError, SpecError
-from itera_nb.scaffold import Wanted, new
+from itera_nb.protocol import PHASES
+from itera_nb.scaffold import Wanted, new, new_demo
 from itera_nb.spec import load_spec
 
 CODE = "import tools\n\ndef answer(row):\n    return tools.reply(row)\n\ndef better(row):\n    return 'yes'\n"
@@ -193,3 +195,26 @@ def test_arms_of_one_kind_say_only_what_differs(wanted):
     assert 'ref = "http://a.example/v1"' in text
     assert text.count("kind =") == 1
     assert experiment.spec.arms["v2"].url == "http://a.example/v2"
+
+
+def test_files_are_looked_for_below_the_base(wanted, tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    keys = {
+        "data": Path("eval.csv"),
+        "baseline": "src/fees.py:answer",
+        "arms": ["exec: python3 src/tools.py"],
+    }
+    with pytest.raises(ArmError, match="no file"):
+        new(wanted(**keys, under=tmp_path / "made"))
+    made = new(wanted(**keys, under=tmp_path / "made", base=tmp_path))
+    assert made.outside(made.spec.source.uri) == tmp_path / "eval.csv"
+    assert sorted(p.name for p in (made.folder / "arms").iterdir()) == ["fees.py", "tools.py"]
+
+
+def test_the_demo_is_a_fresh_experiment_each_time(tmp_path):
+    first, second = (new_demo(tmp_path / "made", tmp_path / "cache") for _ in range(2))
+    assert second.name == f"{first.name}-2"
+    assert first.outside(first.spec.source.uri).is_file()
+    assert sorted(p.stem for p in (first.folder / "notebooks").iterdir()) == sorted(PHASES)
+    assert first.state.records == ()

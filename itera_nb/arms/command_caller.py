@@ -26,13 +26,15 @@ if TYPE_CHECKING:
 _BLOCK = 2**16
 _TAIL = 4096
 _SECRET = ("_KEY", "_TOKEN", "_SECRET", "_PASSWORD")
+_NOT_PASSED_ON = ("ITERA_", "PYTHON")
+"""Of these nothing is passed on: what Python would run or find by them was not frozen with the arm."""
 
 
 class CommandCaller:
     """A `command` arm: a JSON object of the arm's `params` and the row's input columns on standard input.
 
     The command runs without a shell, in the folder of the arm's frozen files, with an environment that holds
-    no credentials but those named in `env`.
+    no credentials and no setting of Python but those named in `env`.
 
     Args:
         arm: The arm, of kind `command`.
@@ -124,7 +126,7 @@ class CommandCaller:
         kept = {
             name: value
             for name, value in os.environ.items()
-            if name in named or not (name.upper().endswith(_SECRET) or name.startswith("ITERA_"))
+            if name in named or not (name.upper().endswith(_SECRET) or name.startswith(_NOT_PASSED_ON))
         }
         # Bytecode beside the frozen files could have been planted there, and would change what was hashed.
         return kept | {"PYTHONPYCACHEPREFIX": str(self._scratch)} | self._python_path()

@@ -67,7 +67,7 @@ def check(root: Path, hashes: Mapping[str, str]) -> None:
     for path in sorted(root.rglob("*")):
         relative = path.relative_to(root).as_posix()
         ignored = path.name.startswith(".") or "__pycache__" in path.parts
-        if path.is_file() and relative not in hashes and not ignored:
+        if (path.is_file() or path.is_symlink()) and relative not in hashes and not ignored:
             raise RecordError(f"{root.name}/{relative} was not locked", fix=f"remove {path}")
     for relative, expected in hashes.items():
         path = root / relative

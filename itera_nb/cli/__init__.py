@@ -10,21 +10,27 @@ from typing import Any
 
 import click
 
-from itera_nb.exceptions import IteraError
+from itera_nb.exceptions import IteraError, out_of_space
 
 COMMANDS = {
     "compare": "itera_nb.cli.compare",
     "new": "itera_nb.cli.new",
     "plan": "itera_nb.cli.run",
+    "seal": "itera_nb.cli.seal",
     "run": "itera_nb.cli.run",
     "verdict": "itera_nb.cli.run",
     "extend": "itera_nb.cli.run",
     "amend": "itera_nb.cli.run",
+    "scan": "itera_nb.cli.scan",
+    "reseal": "itera_nb.cli.scan",
+    "evict": "itera_nb.cli.scan",
     "rate": "itera_nb.cli.rate",
     "judge-check": "itera_nb.cli.judge_check",
     "status": "itera_nb.cli.show",
     "show": "itera_nb.cli.show",
     "verify": "itera_nb.cli.show",
+    "anchor": "itera_nb.cli.seal",
+    "keys": "itera_nb.cli.keys",
     "charts": "itera_nb.cli.show",
     "demo": "itera_nb.cli.demo",
     "doctor": "itera_nb.cli.doctor",
@@ -33,15 +39,21 @@ SUMMARIES = {
     "compare": "Results that exist already: ten seconds, no folder, never ship.",
     "new": "Make an experiment folder from a data file and two arms.",
     "plan": "Odds of each outcome before a cent is spent.",
+    "seal": "Phases 0 and 1: lock the frame, sample, split, seal; --recipient for escrow.",
     "run": "Phases 0-4 headless: lock, sample, seal, score, diagnose.",
     "verdict": "Open the sealed test set, once, and conclude.",
     "extend": "One registered top-up of the test set, after an inconclusive verdict.",
     "amend": "Record a change of something locked, for good.",
+    "scan": "Look for sealed rows in the project's files and git history.",
+    "reseal": "Move leaked rows from test to dev, and seal fresh ones.",
+    "evict": "Seal or remove the raw source, so that nobody can subtract.",
     "rate": "Rate dev outputs blind, where a person checks the judge.",
     "judge-check": "Audit an LLM judge: no folder, a second opinion, a verdict on the judge.",
     "status": "Where this experiment stands, and the next command.",
     "show": "The recorded conclusion.",
     "verify": "Recompute everything and compare it with the record.",
+    "anchor": "Commit this folder with its record's head as a trailer.",
+    "keys": "Who can open what; new FILE makes a custodian's key.",
     "charts": "Draw the three charts of any data.json.",
     "demo": "A whole experiment on real data, without a key.",
     "doctor": "Keys, models, prices and this machine, checked without paying.",
@@ -100,6 +112,9 @@ def main() -> None:
     except Exception as error:  # noqa: BLE001
         if os.environ.get("ITERA_DEBUG"):
             traceback.print_exc()
+        if known := out_of_space(error):
+            _say(str(known))
+            sys.exit(known.exit_code)
         _say(f"unexpected {type(error).__name__}: {error}")
         _say(
             "fix      this is a fault of itera-nb: set ITERA_DEBUG=1, run it again, and report what it prints"

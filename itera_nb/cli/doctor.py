@@ -16,14 +16,12 @@ import click
 from itera_nb.experiment import Experiment
 from itera_nb.models.checks import ModelCheck, check_models, unpriced
 from itera_nb.models.credentials import DOTENV
-from itera_nb.spec import looks_like_a_key
 
 Level: TypeAlias = Literal["ok", "note", "missing", "refused"]
 EXIT = {"ok": 0, "note": 0, "missing": 2, "refused": 3}
 PACKAGES = ("itera-nb", "anthropic", "openai", "aiohttp", "genai-prices")
 KERNELS = ("python3", "itera")
 LEAST_FREE = 10**9
-_LARGE = 10**6
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,18 +85,9 @@ def _model(found: ModelCheck, price: str) -> Line:
 
 
 def _secrets(folder: Path) -> Iterator[Line]:
-    """Keys where git would take them."""
+    """A file with keys where git would take it."""
     if (folder / DOTENV).is_file() and _git_takes(folder, DOTENV):
         yield Line("missing", "keys", f"{DOTENV} is not ignored by git", f"put {DOTENV} into .gitignore")
-    for path in [*folder.glob("*.toml"), *(folder / "arms").rglob("*"), *(folder / "iterations").rglob("*")]:
-        if not path.is_file() or path.stat().st_size > _LARGE:
-            continue
-        for number, line in enumerate(path.read_text("utf-8", errors="replace").splitlines(), 1):
-            if looks_like_a_key(line):
-                where = f"{path.relative_to(folder)}:{number} holds what looks like a key"
-                yield Line(
-                    "missing", "keys", where, f"take it out, withdraw it, and put a new one into {DOTENV}"
-                )
 
 
 def _git_takes(folder: Path, name: str) -> bool:
@@ -120,6 +109,8 @@ def _custody(experiment: Experiment) -> Line:
     created = experiment.state.last("created")
     if created is None:
         return Line("ok", "custody", f"the key will be kept in: {custody.place()}")
+    if experiment.custody.escrow:
+        return Line("ok", "custody", f"{experiment.custody.words}: no key belongs on this computer")
     mode = created.body["custody"]
     if mode == "file":
         path = custody.named("keys", str(created.body["genesis_id"]))

@@ -12,8 +12,10 @@ from itera_nb.models.credentials import find_key, key_variable
 from itera_nb.protocol import State, check
 from itera_nb.report.judge_check import second_line
 from itera_nb.report.judged import judge_notes, score_text
+from itera_nb.report.leaks import burned_line, near_notes, source_line
 from itera_nb.report.power import power_line
 from itera_nb.report.wording import interval, milliseconds, percent, points, short_hash, size, usd
+from itera_nb.seal.anchors import trailer
 from itera_nb.spec import Spec
 
 
@@ -54,7 +56,12 @@ def source(experiment: Experiment) -> str:
     twins = (
         f"{found['groups']} groups of duplicates kept together" if found["groups"] else "no duplicates across"
     )
-    return f"1 source   sealed      {parts} (encrypted, local key)   {twins}"
+    custody = experiment.custody
+    key = f"to {custody.names}; no key is kept here" if custody.escrow else "local key"
+    line = f"1 source   sealed      {parts} (encrypted, {key})   {twins}"
+    state = experiment.state
+    more = [*near_notes(found), source_line(state), burned_line(record.body)]
+    return "\n           ".join([line, *(note for note in more if note)])
 
 
 def metric(experiment: Experiment) -> str:
@@ -128,7 +135,12 @@ def verdict(experiment: Experiment) -> str:
     written = sorted(done.body["files"]) if done else []
     files = "  ".join([*(f for f in written if "/" not in f), "charts/"])
     where = os.path.relpath(experiment.path("conclusion.html"))
-    return "\n".join([*lines, f"{files}    record head {head}", f"open {where}"])
+    return "\n".join([*lines, f"{files}    record head {head}", f"open {where}", anchor_hint(experiment)])
+
+
+def anchor_hint(experiment: Experiment) -> str:
+    """How the record's head gets where deleting this folder does not reach it."""
+    return f"anchor it in git:  itera anchor   ({trailer(experiment.state.records)[:40]}…)"
 
 
 def _top_up(experiment: Experiment) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from itera_nb.cli.seal import RECIPIENT
 from itera_nb.exceptions import IteraError
 from itera_nb.experiment import Experiment
 
@@ -45,14 +46,21 @@ def plan(folder: Path) -> None:
 @click.option(
     "--accept", "accepts", multiple=True, metavar='SGnn="why"', help="Answer a safeguard's question."
 )
+@RECIPIENT
 def run(
-    folder: Path, *, yes: bool, show_pilot: bool, scheduler: str | None, accepts: tuple[str, ...]
+    folder: Path,
+    *,
+    yes: bool,
+    show_pilot: bool,
+    scheduler: str | None,
+    accepts: tuple[str, ...],
+    recipients: tuple[str, ...],
 ) -> None:
     """Phases 0-4 headless: progress, resumable; shows frame and pilot, and asks once."""
     import itera_nb
     from itera_nb.cli import lines
-    from itera_nb.diagnosis.loop import may_iterate
-    from itera_nb.notebooks.runner import execute
+    from itera_nb.cli.seal import choose_custody
+    from itera_nb.notebooks.drive import run_phase
     from itera_nb.scoring.cluster import SCHEDULER
 
     if scheduler:
@@ -67,26 +75,26 @@ def run(
                 f"--accept {given}: a reason is missing", fix='for example --accept SG12="caps are policy"'
             )
         click.echo(exp.accept(safeguard.strip(), why.strip()).text)
+    choose_custody(experiment, recipients)
     for phase, line in (("0-frame", lines.frame), ("1-source", lines.source), ("2-metric", lines.metric)):
-        execute(experiment, phase)
+        run_phase(experiment, phase)
         click.echo(line(experiment))
     _pilot(exp, yes=yes, in_full=show_pilot)
-    execute(experiment, "3-run")
+    run_phase(experiment, "3-run")
     click.echo(lines.dev(experiment))
     if experiment.spec.judge is not None:
         from itera_nb.report.judge_check import check_line
         from itera_nb.verdict.dev_check import check_judge
 
         click.echo(check_line(experiment.spec, check_judge(experiment)))
-    while not experiment.state.has("locked") and may_iterate(experiment):
-        exp.iterate()
-        exp.gate()
-    execute(experiment, "4-diagnose")
+    run_phase(experiment, "4-diagnose")
     click.echo(lines.diagnose(experiment))
-    done = experiment.state.has("verdict")
-    click.echo(
-        "the test set was opened: itera show" if done else "ready. The sealed test opens once: itera verdict"
-    )
+    done, custody = experiment.state.has("verdict"), experiment.custody
+    ready = "ready. The sealed test opens once: itera verdict"
+    if custody.escrow:
+        ready = f"ready. Only {custody.names} can open the sealed test: commit, push, docs/how-to/custody.md"
+    click.echo("the test set was opened: itera show" if done else ready)
+    click.echo(lines.anchor_hint(experiment))
 
 
 def _pilot(exp: Session, *, yes: bool, in_full: bool) -> None:
@@ -139,10 +147,12 @@ def verdict(folder: Path) -> int:
 def extend(folder: Path, file: Path) -> int:
     """Seal the one registered top-up after an inconclusive verdict, open it, and decide on all rows."""
     import itera_nb
+    from itera_nb.verdict import bundle
 
     if not file.is_file():
         raise IteraError(f"there is no file {file}", fix="--from FILE, relative to where you are")
     exp = itera_nb.open(folder)
+    bundle.fetch(exp.experiment)
     state = exp.experiment.state
     if len(state.batches) == len(state.all("test_opened")):  # else it is sealed and only wants its pass
         click.echo(exp.extend(file).text)
@@ -151,23 +161,9 @@ def extend(folder: Path, file: Path) -> int:
 
 def _open(experiment: Experiment) -> int:
     from itera_nb.cli import lines
-    from itera_nb.notebooks.runner import VERDICT, execute
-    from itera_nb.report.files import render
-    from itera_nb.verdict.money import money_left, require_money
-    from itera_nb.verdict.preflight import require_ready
+    from itera_nb.notebooks.drive import open_test
 
-    require_ready(experiment)
-    state = experiment.state
-    batch = state.batches[-1].body
-    rows = batch["counts"]["test"] if "counts" in batch else batch["count"]
-    proviso = ""
-    if not state.pass_open:
-        if len(state.batches) == 1:
-            require_money(experiment, money_left(experiment))
-        elif experiment.spec.run.budget_usd is not None:  # what the first pass did cost is sealed
-            proviso = ", if the budget allows it"
-    click.echo(f"opening {rows:,} sealed rows, once{proviso}.")
-    render(experiment, execute(experiment, VERDICT))
+    open_test(experiment, click.echo)
     click.echo(lines.verdict(experiment))
     return _code(experiment.state.last("verdict"))
 

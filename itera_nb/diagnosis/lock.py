@@ -13,8 +13,9 @@ from itera_nb.diagnosis.sprint import arm_spec, as_registered, line_heads, regis
 from itera_nb.experiment import Experiment
 from itera_nb.ledger import Record
 from itera_nb.scoring.evidence import compare
-from itera_nb.scoring.package import package_hash
+from itera_nb.scoring.package import VERDICT, package_hash, verdict_cells
 from itera_nb.scoring.registered import dev_evidence, planned_trials
+from itera_nb.source.contamination import look_before
 from itera_nb.stats.decision import look_alpha
 
 
@@ -28,6 +29,7 @@ def lock(experiment: Experiment) -> Record:
     if record is not None:
         return record
     experiment.require("locked")
+    scanned = look_before(experiment, "locked")
     score_iterations(experiment)
     spec, state = experiment.spec, experiment.state
     heads = {spec.baseline: spec.baseline} | line_heads(spec, state) | {c: c for c in spec.controls}
@@ -56,6 +58,8 @@ def lock(experiment: Experiment) -> Record:
         "files": files,
         "package": package_hash(),
         "version": itera_nb.__version__,
+        "templates": {VERDICT: verdict_cells()},
         "dev_iterations": len(state.all("iteration_registered")),
+        "scan": scanned,
     }
     return experiment.record("locked", body)

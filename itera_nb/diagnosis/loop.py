@@ -1,32 +1,22 @@
-"""The loop of phase 4 over the ledger: differences and patterns, iterations from the queue, the gate."""
+"""The loop of phase 4 over the ledger: differences and patterns, iterations from the queue."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
 
 import numpy as np
 
-from itera_nb.arms.lock import manifests
-from itera_nb.arms.manifest import Manifest, build
-from itera_nb.diagnosis import gate, sprint
-from itera_nb.diagnosis.diffs import row_differences
+from itera_nb.diagnosis import sprint
 from itera_nb.diagnosis.patterns import Pattern, find_patterns
-from itera_nb.exceptions import Refusal
 from itera_nb.experiment import Experiment
 from itera_nb.ledger import Record
-from itera_nb.protocol import MAX_SPRINTS, check
+from itera_nb.protocol import check
 from itera_nb.scoring.evidence import Evidence, compare
 from itera_nb.scoring.registered import dev_evidence, planned_trials, registered_modes
 from itera_nb.scoring.runs import evidence_of, part_rows, record_scores, run_part
-from itera_nb.spec import load_iteration
 from itera_nb.stats.decision import look_alpha
 from itera_nb.stats.paired import Delta, paired_delta
 from itera_nb.stats.slices import slice_deltas
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +37,6 @@ class IterationResult:
     effect: Delta
     overall: Delta
     outcome: str
-
-
-def differences(experiment: Experiment) -> dict[str, pd.DataFrame]:
-    """Candidate -> its row differences against the baseline on dev."""
-    spec, evidence = experiment.spec, dev_evidence(experiment)
-    return {
-        arm: row_differences(evidence, arm, spec.baseline, spec.metric.fail_below) for arm in spec.candidates
-    }
 
 
 def patterns(experiment: Experiment) -> list[Pattern]:
@@ -97,7 +79,7 @@ def iterate(experiment: Experiment) -> list[IterationResult]:
         for name, file in sprint.queued(experiment):
             if check("iteration_registered", experiment.state) is not None:
                 break
-            sprint.register(experiment, name, file, _all_manifests(experiment))
+            sprint.register(experiment, name, file, sprint.all_manifests(experiment))
             score_iterations(experiment)
     return results(experiment)
 
@@ -114,64 +96,6 @@ def results(experiment: Experiment) -> list[IterationResult]:
         return []
     evidence = dev_evidence(experiment)
     return [_result(experiment, evidence, name) for name in scored]
-
-
-def close_sprint(experiment: Experiment) -> Record | None:
-    """Judge every change of the open sprint, in the order of registration; the last gate if none is open.
-
-    Raises:
-        Refusal: SG23 where a change has no class, evidence or action, or the class contradicts the figures.
-    """
-    state = experiment.state
-    if not state.ungated:
-        return state.last("gate")
-    experiment.require("gate")
-    evidence, rows = dev_evidence(experiment), part_rows(experiment, "dev")
-    built = _all_manifests(experiment)
-    inputs = _inputs(experiment)
-    changes = [_judge(experiment, record, evidence, rows, inputs, built) for record in state.ungated]
-    kept = [c for c in changes if c["kept"]]
-    last = len(state.all("gate")) + 1 >= MAX_SPRINTS
-    outcome = "next sprint" if kept and sprint.queued(experiment) and not last else "lock"
-    body = {"sprint": len(state.all("gate")) + 1, "changes": changes, "outcome": outcome}
-    return experiment.record("gate", body)
-
-
-def _judge(
-    experiment: Experiment,
-    record: Record,
-    evidence: Evidence,
-    rows: list[dict[str, Any]],
-    inputs: tuple[str, ...],
-    built: Mapping[str, Manifest],
-) -> dict[str, Any]:
-    name, parent = record.body["id"], record.body["parent"]
-    wanted = load_iteration(experiment.path("iterations", f"{name}.toml"))
-    literals = gate.added_literals(built[name], built[parent])
-    measured = gate.measure(evidence, name, parent, gate.touched_rows(rows, inputs, literals), literals)
-    instead = f"write class, evidence and action into iterations/{name}.toml, then: itera run"
-    if wanted.class_ is None or wanted.action is None or not wanted.evidence:
-        experiment.refuse(
-            Refusal(
-                "SG23",
-                f"iteration {name} has no class, evidence and action yet ({measured.sentence}).",
-                why="a change that nobody judged may have memorised the dev rows.",
-                instead=instead,
-            )
-        )
-    try:
-        kept = gate.decide(wanted.class_, wanted.action, measured, wanted.evidence)
-    except ValueError as error:
-        why = "what a change is called decides whether it reaches the test."
-        experiment.refuse(Refusal("SG23", f"iteration {name}: {error}.", why=why, instead=instead))
-    return {
-        "id": name,
-        "class": wanted.class_,
-        "action": wanted.action,
-        "evidence": wanted.evidence,
-        "measured": asdict(measured),
-        "kept": kept,
-    }
 
 
 def score_iterations(experiment: Experiment) -> None:
@@ -205,16 +129,3 @@ def _result(experiment: Experiment, evidence: Evidence, name: str) -> IterationR
     return IterationResult(
         iteration.record, effect, compared.delta, sprint.outcome(body["predicted_effect"], effect)
     )
-
-
-def _all_manifests(experiment: Experiment) -> dict[str, Manifest]:
-    built = manifests(experiment)
-    for name, iteration in sprint.registered(experiment.state).items():
-        sprint.as_registered(experiment, iteration)
-        built[name] = build(experiment.spec, name, iteration.arm, experiment.folder)
-    return built
-
-
-def _inputs(experiment: Experiment) -> tuple[str, ...]:
-    sealed = experiment.state.last("sealed")
-    return tuple(sealed.body["inputs"]) if sealed else ()

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from itera_nb.arms.lock import manifests
 from itera_nb.arms.manifest import Manifest, build
 from itera_nb.exceptions import ArmError, DataError, IteraError, Refusal
 from itera_nb.experiment import Experiment
@@ -54,6 +55,19 @@ def as_registered(experiment: Experiment, iteration: Iteration) -> ArmSpec:
             )
         )
     return iteration.arm
+
+
+def all_manifests(experiment: Experiment) -> dict[str, Manifest]:
+    """The manifest of every registered arm and every iteration, by name.
+
+    Raises:
+        Refusal: SG21, if the files of an iteration were edited after it was registered.
+    """
+    built = manifests(experiment)
+    for name, iteration in registered(experiment.state).items():
+        as_registered(experiment, iteration)
+        built[name] = build(experiment.spec, name, iteration.arm, experiment.folder)
+    return built
 
 
 def arm_spec(spec: Spec, state: State, name: str) -> ArmSpec:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from itera_nb.exceptions import StoppedError
+from itera_nb.exceptions import IteraError, StoppedError
 
 if TYPE_CHECKING:
     from itera_nb.spec import ModelSpec
@@ -24,6 +25,9 @@ _ASSIGNMENT = re.compile(
     re.MULTILINE,
 )
 _from_file: dict[str, str] = {}
+_EDITED = ("*.toml", "*.md", "*.txt", "*.py", "arms/**/*", "iterations/**/*")
+_WRITTEN = {"conclusion.md", "frame.md"}
+_LARGE = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +97,38 @@ def load_dotenv(folder: Path, variables: Iterable[str] = ()) -> None:
         set_elsewhere = name in os.environ and os.environ[name] != _from_file.get(name)
         if value and not set_elsewhere and (name in taken or name.endswith(_CREDENTIALS)):
             os.environ[name] = _from_file[name] = value
+
+
+def refuse_keys(folder: Path) -> None:
+    """Refuse a folder in whose files a vendor's key stands: they are committed, sent around and quoted.
+
+    Files are those that a person writes: `arms/answer.py:12`, `notebooks/3-run.ipynb, cell 4`. What is larger
+    than 1 MB is data.
+
+    Raises:
+        IteraError: Naming the places; a value is never repeated.
+    """
+    from itera_nb.spec import looks_like_a_key
+
+    if places := [place for place, line in _written_lines(folder) if looks_like_a_key(line)]:
+        fix = f"withdraw it; keys stand in the environment or in {DOTENV}"
+        raise IteraError(f"{'; '.join(places)}: looks like a key", fix=fix)
+
+
+def _written_lines(folder: Path) -> Iterator[tuple[str, str]]:
+    paths = {path for pattern in _EDITED for path in folder.glob(pattern)}
+    for path in sorted(p for p in paths if p.name not in _WRITTEN and p.is_file()):
+        if path.stat().st_size <= _LARGE:
+            lines = path.read_text("utf-8", errors="replace").splitlines()
+            where = path.relative_to(folder).as_posix()
+            yield from ((f"{where}:{number}", line) for number, line in enumerate(lines, 1))
+    for path in sorted(folder.glob("notebooks/*.ipynb")):
+        try:
+            cells = json.loads(path.read_bytes())["cells"]
+            sources = ["".join(cell["source"]) for cell in cells]
+        except (ValueError, KeyError, TypeError):
+            continue  # not a notebook: what is wrong with it is said when it runs
+        yield from ((f"notebooks/{path.name}, cell {n}", source) for n, source in enumerate(sources, 1))
 
 
 def _has_own_credentials(spec: ModelSpec | None) -> bool:

@@ -13,10 +13,8 @@ from typing import Any
 from itera_nb.exceptions import IteraError, RecordError, Refusal
 from itera_nb.experiment import Experiment
 from itera_nb.protocol import PHASES
-from itera_nb.report.paths import templates_dir
+from itera_nb.scoring.package import VERDICT, templates_dir
 from itera_nb.scoring.progress import HEADLESS
-
-VERDICT = "5-verdict"
 
 
 class CellError(IteraError):
@@ -49,6 +47,7 @@ def execute(experiment: Experiment, phase: str) -> Path:
             papermill.execute_notebook(
                 str(path),
                 str(temporary),
+                engine_name="itera",
                 cwd=str(experiment.folder),
                 progress_bar=False,
                 stderr_file=sys.stderr,
@@ -59,6 +58,9 @@ def execute(experiment: Experiment, phase: str) -> Path:
     except papermill.PapermillExecutionError as error:
         temporary.replace(path)
         raise _translate(error, path) from None
+    except IteraError:  # of our engine, which has said what it found in the notebook
+        temporary.replace(path)
+        raise
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

@@ -14,6 +14,7 @@ from itera_nb.ledger import backward_times
 from itera_nb.protocol import MAX_ITERATIONS, MAX_SPRINTS, SAFEGUARDS, State
 from itera_nb.report.judge_check import audit_answer
 from itera_nb.report.judged import rubric_locked
+from itera_nb.report.leaks import scan_evidence
 from itera_nb.report.power import power_line
 from itera_nb.report.wording import percent, size
 from itera_nb.spec import Spec
@@ -98,9 +99,10 @@ def _sg02(f: Facts) -> Answer:
 
 def _sg03(f: Facts) -> Answer:
     found = f.body("sealed").get("duplicates", {})
-    return _tick(
-        bool(found), f"{found.get('groups', 0)} groups of duplicate rows kept on one side of the split"
-    )
+    alike = found.get("groups", 0) + (found.get("near_groups") or 0)
+    looked = f.body("test_opened").get("scan") is not None and not f.state.leaks
+    kept = f"{alike} groups of same or nearly same rows kept on one side of the split"
+    return _tick(bool(found) and looked, f"{kept}; {scan_evidence(f.state)}")
 
 
 def _sg04(f: Facts) -> Answer:

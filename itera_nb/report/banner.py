@@ -8,6 +8,7 @@ from typing import Any
 from itera_nb.experiment import Experiment
 from itera_nb.report.judge_check import limit_sentences
 from itera_nb.report.judged import PAIRWISE, judge_limits
+from itera_nb.report.leaks import leak_sentences
 from itera_nb.report.wording import interval, percent, points, size
 from itera_nb.spec import Spec
 
@@ -95,7 +96,7 @@ def limits(experiment: Experiment) -> list[str]:
     found = _controls(record.body["verdict"]["controls"])
     if touches := len(state.all("seal_touched")):
         found.append(f"The sealed file was touched {touches} time(s) outside the verdict; nothing was read.")
-    return [*found, *judge_limits(experiment.spec, state), *limit_sentences(experiment.spec, state)]
+    return [*found, *judge_limits(experiment.spec, state), *limit_sentences(experiment.spec, state), *leak_sentences(state)]
 
 
 def test_next(verdict: dict[str, Any]) -> str:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from jinja2.environment import Template
 
-from itera_nb.report.paths import templates_dir
 from itera_nb.report.story import tell
 from itera_nb.report.wording import (
     Marked,
@@ -22,6 +21,7 @@ from itera_nb.report.wording import (
     prose_html,
     prose_markdown,
 )
+from itera_nb.scoring.package import templates_dir
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

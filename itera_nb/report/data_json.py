@@ -70,7 +70,7 @@ def build(experiment: Experiment) -> dict[str, Any]:
                 if x.get("preference") and arm != spec.baseline
             },
             "judge": verdict.get("judge"),
-            "custody": _custody(state),
+            "custody": experiment.custody.words,
             "looks": len(state.all("verdict")),
             "resumes": record.body["resumes"],
             "accepted": [
@@ -85,7 +85,13 @@ def build(experiment: Experiment) -> dict[str, Any]:
                 for r in state.all("amended")
             ],
             "audit": [line.as_json() for line in self_audit(experiment)],
-            "record": {"head": record.hash, "seq": record.seq, "seal": seal["sha256"]},
+            "record": {
+                "head": record.hash,
+                "seq": record.seq,
+                "genesis": experiment.genesis,
+                "seal": seal["sha256"],
+                "recipients": seal["recipients"],
+            },
         },
     }
 
@@ -244,8 +250,3 @@ def _iterations(experiment: Experiment) -> list[dict[str, Any]]:
             }
         )
     return found
-
-
-def _custody(state: State) -> str:
-    mode = str(state.records[0].body["custody"])
-    return {"file": "local (key file)", "keyring": "local (system keyring)"}.get(mode, mode)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from itera_nb.arms.lock import ArmChange
+from itera_nb.diagnosis.judgement import Change
 from itera_nb.diagnosis.loop import Group, IterationResult
 from itera_nb.diagnosis.patterns import Pattern
 from itera_nb.experiment import Experiment
 from itera_nb.ledger import Record
-from itera_nb.protocol import PHASES, next_phase
+from itera_nb.protocol import State
 from itera_nb.report.judged import PAIRWISE, judge_notes, score_text
+from itera_nb.report.leaks import burned_line, near_notes, source_line
 from itera_nb.report.power import power_view
 from itera_nb.report.tables import message, table
 from itera_nb.report.view import View
@@ -24,27 +26,6 @@ from itera_nb.source.audit import DistributionAudit
 from itera_nb.spec import Spec, is_pairwise
 from itera_nb.stats.decision import effect_text
 from itera_nb.stats.noise import rerun_noise
-from itera_nb.verdict.preflight import Condition
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-
-def status(experiment: Experiment) -> View:
-    """The phases as a stepper."""
-    state = experiment.state
-    current = next_phase(state)
-    rows = []
-    for phase, events in PHASES.items():
-        done = [state.last(e) for e in events]
-        mark = "done" if all(done) else ("now" if phase == current else "")
-        last = max((r.seq, r.ts[:16].replace("T", " ")) for r in done if r) if any(done) else None
-        rows.append([phase, mark, last[1] if last else "", f"record {last[0]}" if last else ""])
-    command = {None: "itera show", "5-verdict": "itera verdict"}.get(current, "itera run")
-    head = (
-        f"head {state.head[:12]}  {len(state.records)} records" if state.head else "nothing is recorded yet"
-    )
-    return table(["phase", "", "when", ""], rows, title=experiment.name, notes=[head, f"next: {command}"])
 
 
 def frame(experiment: Experiment) -> View:
@@ -61,10 +42,28 @@ def frame(experiment: Experiment) -> View:
         ["baseline", f"{spec.baseline}  {spec.arms[spec.baseline].ref}"],
         *([f"arm {name}", spec.arms[name].change] for name in (*spec.candidates, *spec.controls)),
         ["split", f"{spec.split.preset} {'/'.join(f'{100 * x:.0f}' for x in spec.split.fractions)}"],
+        ["trials", str(spec.run.trials)],
+        ["budget", "none" if spec.run.budget_usd is None else usd(spec.run.budget_usd)],
     ]
     locked = experiment.state.last("frame_locked")
-    note = f"locked by record {locked.seq}" if locked else "not locked yet: edit experiment.toml"
+    note = f"locked by record {locked.seq}" if locked else "not locked yet"
     return table(["", "as registered"], rows, title=experiment.name, notes=[note])
+
+
+def quick_power(spec: Spec, found: Scenario) -> View:
+    """The odds of the chosen split as it stands in a form."""
+    if not found.test_rows:
+        return message("power: this split seals no test rows")
+    rows = [
+        [
+            f"truth {points(truth)} pp" if truth else "truth 0",
+            *(f"{100 * share:.0f}" for share in (odds.ship + odds.scope, odds.kill, odds.inconclusive)),
+        ]
+        for truth, odds in found.odds.items()
+    ]
+    notes = [f"split {found.name}, {spec.trials} trials, first look; the whole picture: exp.plan()"]
+    title = f"power of {found.test_rows:,} test rows, in percent"
+    return table(["", "ship", "kill", "inconclusive"], rows, title=title, notes=notes)
 
 
 def _expected(spec: Spec) -> str:
@@ -175,8 +174,8 @@ def distribution(found: DistributionAudit, record: Record | None) -> View:
     return message(f"distribution audit: {found.status.replace('_', ' ')}", *notes)
 
 
-def sealed(record: Record) -> View:
-    """Counts per slice, duplicates, and the seal."""
+def sealed(record: Record, state: State) -> View:
+    """Counts per slice, duplicates, the seal, and what is known of leaks."""
     body = record.body
     rows = [["all", *(body["counts"][p] for p in ("train", "dev", "test"))]]
     rows += [[name, *(parts[p] for p in ("train", "dev", "test"))] for name, parts in body["slices"].items()]
@@ -185,6 +184,8 @@ def sealed(record: Record) -> View:
         f"sealed: record {record.seq}, sha256 {body['sealed']['sha256'][:12]}",
         f"seed commitment {body['seed_commitment'][:12]}",
         f"{found['rows']:,} duplicate rows in {found['groups']:,} groups, each kept on one side",
+        *near_notes(found),
+        *(line for line in (source_line(state), burned_line(body)) if line),
     ]
     if body["folds"]:
         notes.append(f"fewer than 50 rows: dev is scored in {body['folds']} folds")
@@ -305,16 +306,6 @@ def patterns(found: Sequence[Pattern]) -> View:
     return table(["arm", "pattern", "found", "evidence", "what follows"], rows)
 
 
-def differences(spec: Spec, found: dict[str, pd.DataFrame]) -> View:
-    """Counts of wins, losses and flaky rows."""
-    from itera_nb.diagnosis.diffs import counts
-
-    rows = [[arm, *counts(frame).values()] for arm, frame in found.items()]
-    headers = ["arm against baseline", *counts(next(iter(found.values())))]
-    notes = [f"baseline: {spec.baseline}; dev rows are counted, not shown"]
-    return table(headers, rows, notes=notes)
-
-
 def groups(found: Sequence[Group]) -> View:
     """Net effect by slice and failure mode."""
     rows = [[g.arm, g.group, f"{g.n:,}", effect_text(g.effect)] for g in found]
@@ -349,6 +340,17 @@ def iterations(found: Sequence[IterationResult]) -> View:
     return table(headers, rows, notes=["effects on dev against the parent, in points"])
 
 
+def open_sprint(changes: Sequence[Change]) -> View:
+    """The open sprint: what was measured of each change, and how its file judges it."""
+    rows = []
+    for change in changes:
+        wanted, measured = change.wanted, change.measured
+        answers = [wanted.class_, wanted.action, wanted.evidence]
+        rows.append([change.id, measured.verdict, measured.sentence, *(a or "not said yet" for a in answers)])
+    headers = ["iteration", "measured", "figures", "class", "action", "reason"]
+    return table(headers, rows, notes=["not recorded yet"])
+
+
 def gates(record: Record | None) -> View:
     """The last gate."""
     if record is None:
@@ -366,11 +368,3 @@ def locked(record: Record) -> View:
     rows = [[x["arm"], x["head"], x["digest"][:12], x["trials"]] for x in record.body["lines"]]
     notes = [f"locked: record {record.seq}. The sealed test opens once: itera verdict"]
     return table(["arm", "what is locked", "digest", "trials"], rows, notes=notes)
-
-
-def preflight(found: Sequence[Condition], *, concluded: bool) -> View:
-    """Every condition of the opening."""
-    if concluded:
-        return message("the test set was opened; what follows is its record")
-    rows = [["✓" if c.holds else "✗", c.name, c.detail] for c in found]
-    return table(["", "condition", "evidence"], rows)

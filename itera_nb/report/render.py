@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from itera_nb.exceptions import DataError
-from itera_nb.report.paths import templates_dir
 from itera_nb.report.view import style_tag
 from itera_nb.report.wording import clean
+from itera_nb.scoring.package import templates_dir
 
 _LEFT_OUT = {"remove_cell", "parameters", "injected-parameters"}
 _SHOWN = ("text/html", "image/png")

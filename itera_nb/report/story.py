@@ -517,6 +517,8 @@ def _limits(results: Results, experiment: Node, itera: Node, lead: Node) -> tupl
         lines.append(
             f"Whoever ran this also held the key of the sealed rows: {itera.text('custody')} custody."
         )
+    elif itera.text("custody").startswith("escrow"):
+        lines.append(f"The sealed rows could be opened by their recipients alone: {itera.text('custody')}.")
     if resumes := int(itera.number("resumes")):
         times = "once" if resumes == 1 else f"{resumes} times"
         lines.append(f"The pass was resumed {times} after a crash; finished rows were kept.")

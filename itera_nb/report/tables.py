@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
+from itera_nb.exceptions import printable
 from itera_nb.report.view import View
 from itera_nb.report.wording import shorten
 
@@ -20,8 +21,7 @@ STYLE = (
 
 def clean(value: object) -> str:
     """A value as printable text: control characters escaped, so that a row cannot draw on a terminal."""
-    text = "" if value is None else str(value)
-    return "".join(c if c.isprintable() or c in "\n\u00a0\u202f" else repr(c)[1:-1] for c in text)
+    return printable("" if value is None else str(value))
 
 
 def table(

@@ -35,9 +35,9 @@ class Outlook:
     shares: dict[str, float]
 
 
-def outlook(experiment: Experiment) -> Outlook:
-    """What the ledger and the registration say by now."""
-    spec, state = experiment.spec, experiment.state
+def outlook(experiment: Experiment, spec: Spec) -> Outlook:
+    """What the ledger and the registration say by now; `spec` may be one that is not written yet."""
+    state = experiment.state
     measured, scored = state.last("baseline_measured"), state.scored("dev")
     baseline = float(measured.body["value"]) if measured else None
     smallest = min(spec.rule.min_effect.absolute(1.0 if baseline is None else baseline), LARGEST)

@@ -85,9 +85,8 @@ class Plan:
 def make_plan(experiment: Experiment) -> Plan:
     """The plan as the experiment stands: from the sealed counts if there are any, else from the source."""
     spec, state = experiment.spec, experiment.state
-    sampled, sealed = state.last("sampled"), state.last("sealed")
-    rows = sampled.body["rows"] if sampled else int(experiment.isolated("itera_nb.source", "preview")["rows"])
-    seen = outlook(experiment)
+    sealed, rows = state.last("sealed"), source_rows(experiment)
+    seen = outlook(experiment, spec)
     tau, expected, shares = seen.min_effect, seen.expected, seen.shares
     truths = tuple(dict.fromkeys(round(x, 4) for x in (0.0, tau, (tau + expected) / 2, expected)))
     scenarios = []
@@ -121,6 +120,20 @@ def make_plan(experiment: Experiment) -> Plan:
         row_usd=_row_usd(experiment),
         row_seconds=_row_seconds(experiment),
     )
+
+
+def source_rows(experiment: Experiment) -> int:
+    """Rows of the sample, or of the source while none is drawn."""
+    sampled = experiment.state.last("sampled")
+    return int(sampled.body["rows"] if sampled else experiment.isolated("itera_nb.source", "preview")["rows"])
+
+
+def chosen_odds(experiment: Experiment, spec: Spec, rows: int) -> Scenario:
+    """Odds of the chosen split of `spec`, which may not be written yet, on `rows` rows, first look."""
+    seen = outlook(experiment, spec)
+    truths = tuple(dict.fromkeys(round(x, 4) for x in (0.0, seen.min_effect, seen.expected)))
+    n = round(rows * spec.split.fractions[2])
+    return _scenario(spec, seen, str(spec.split.preset), n, truths, chosen=True)
 
 
 def _trade(spec: Spec, seen: Outlook, test: int) -> tuple[Trade, ...]:

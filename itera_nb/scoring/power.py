@@ -32,7 +32,7 @@ def power_at_lock(experiment: Experiment) -> dict[str, Any]:
         again): lists of {truth, ship, scope, kill, inconclusive, literal}, and `slices`: id -> {rows,
         detectable_loss} at about 80 % power.
     """
-    spec, sealed, seen = experiment.spec, experiment.state.the("sealed"), outlook(experiment)
+    spec, sealed, seen = experiment.spec, experiment.state.the("sealed"), outlook(experiment, experiment.spec)
     assert seen.baseline is not None
     rows, headroom = int(sealed.body["counts"]["test"]), 1 - seen.baseline
     if spec.rule.goal == "no_worse":

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sys
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from itera_nb.scoring.attempts import Attempt
@@ -15,6 +18,9 @@ if TYPE_CHECKING:
 
 HEADLESS = "ITERA_HEADLESS"
 """Set by the notebook runner: bars go to standard error as text, views are plain HTML."""
+PROGRESS = "ITERA_PROGRESS"
+"""Names a file that is told how far a run is, in figures: set by a job that nobody sees in a terminal."""
+TOLD_SECONDS = 0.5
 
 
 def headless() -> bool:
@@ -25,9 +31,10 @@ def headless() -> bool:
 class Bar:
     """A progress bar as the engine uses it: called once for each finished unit."""
 
-    def __init__(self, bar: tqdm[NoReturn]) -> None:
-        self._bar = bar
-        self._spent, self._failed = 0.0, 0
+    def __init__(self, bar: tqdm[NoReturn], label: str) -> None:
+        self._bar, self._label = bar, label
+        self._file, self._told = os.environ.get(PROGRESS), 0.0
+        self._spent, self._failed, self._shown = 0.0, 0, ""
         self._limits: dict[str, int] = {}
 
     def __call__(self, attempt: Attempt) -> None:
@@ -36,15 +43,37 @@ class Bar:
         self._failed += attempt.status != "ok"
         self._show()
         self._bar.update()
+        if self._file and time.monotonic() - self._told > TOLD_SECONDS:
+            self.tell()
 
     def limit(self, name: str, limit: int) -> None:
         """Show how many calls of a model may now be in flight."""
         self._limits[name] = limit
         self._show()
 
+    def tell(self) -> None:
+        """Write label, units done and in all, and rate, time left and money as a text, whole or not at all.
+
+        A disk that refuses does not end a run for its progress.
+        """
+        if not self._file:
+            return
+        self._told, now = time.monotonic(), self._bar.format_dict
+        rate = now["n"] / now["elapsed"] if now["elapsed"] else 0.0
+        told = [f"{rate:,.1f} units/s"]
+        if now["n"] * 100 >= now["total"] and rate:  # before that it would say how long the start took
+            told.append(f"{self._bar.format_interval((now['total'] - now['n']) / rate)} left")
+        text = ", ".join([*told, self._shown] if self._shown else told)
+        value = {"label": self._label, "done": now["n"], "total": now["total"], "text": text}
+        draft = Path(f"{self._file}.{os.getpid()}")
+        with contextlib.suppress(OSError):
+            draft.write_text(json.dumps(value), "utf-8")
+            draft.replace(self._file)
+
     def _show(self) -> None:
         at_once = f", {'+'.join(map(str, self._limits.values()))} at once" if self._limits else ""
-        self._bar.set_postfix_str(f"${self._spent:.2f}, {self._failed} failed{at_once}", refresh=False)
+        self._shown = f"${self._spent:.2f}, {self._failed} failed{at_once}"
+        self._bar.set_postfix_str(self._shown, refresh=False)
 
 
 @contextlib.contextmanager
@@ -58,7 +87,10 @@ def progress_bar(label: str, total: int) -> Iterator[Bar]:
     pause = 0.5 if sys.stderr.isatty() else 5.0
     name = f"{label:<6}"
     with tqdm(total=total, desc=name, unit="unit", file=sys.stderr, mininterval=pause, leave=False) as bar:
-        yield Bar(bar)
+        told = Bar(bar, label)
+        told.tell()
+        yield told
+        told.tell()
 
 
 def relay(line: str) -> None:

@@ -175,16 +175,18 @@ def score_registered(
     return record_scores(experiment, ran.table, part, evidence, baseline=spec.baseline, planted=planted)
 
 
-def dev_evidence(experiment: Experiment) -> Evidence:
-    """The dev scores of the registered arms, and of every scored iteration, as arrays."""
+def part_results(experiment: Experiment, part: str) -> pd.DataFrame:
+    """The results of the registered arms on train or dev, and of every iteration that is scored on it."""
     import pandas as pd
 
-    scored = score_registered(experiment, "dev")
-    tables = [scored.results]
-    for record in experiment.state.all("scored"):
-        current = (
-            record.body["iteration"] and experiment.state.scored("dev", record.body["iteration"]) == record
-        )
-        if current:
+    state, tables = experiment.state, [score_registered(experiment, part).results]
+    for record in state.all("scored"):
+        iteration = record.body["iteration"]
+        if iteration and state.scored(part, iteration) == record:
             tables.append(experiment.read_frame(record.body["file"], sha256=record.body["sha256"]))
-    return evidence_of(experiment, pd.concat(tables), "dev", registered_modes(experiment))
+    return pd.concat(tables)
+
+
+def dev_evidence(experiment: Experiment) -> Evidence:
+    """The dev scores of the registered arms, and of every scored iteration, as arrays."""
+    return evidence_of(experiment, part_results(experiment, "dev"), "dev", registered_modes(experiment))

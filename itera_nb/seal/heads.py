@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -11,17 +13,25 @@ from filelock import FileLock
 from itera_nb.exceptions import RecordError
 from itera_nb.seal.custody import named, state_dir, write_private
 
-LOCK_SECONDS = 10
+LOCK_SECONDS = 60
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The highest ledger record seen: number, hash, whether the test set was opened, and in which folder."""
+    """The highest ledger record seen: number, hash, whether the test set was opened, and in which folders."""
 
     seq: int
     hash: str
     opened: bool = False
-    folder: str | None = None
+    folders: tuple[str, ...] = ()
+
+
+@contextmanager
+def held(genesis_id: str) -> Iterator[None]:
+    """Hold the memory of one experiment against other processes, those on a copy of its folder included."""
+    lock = named("heads", genesis_id).with_suffix(".lock")
+    with FileLock(lock, timeout=LOCK_SECONDS, mode=0o600, is_singleton=True, thread_local=True):
+        yield
 
 
 def remember(
@@ -34,19 +44,19 @@ def remember(
 ) -> Head:
     """Remember a ledger head and return what is now remembered.
 
-    Never forgets: a lower `seq`, or another hash at the same `seq`, leaves the stored head as it is, and
-    `opened` stays true once it was. Compare with `recall` before trusting a ledger.
+    Never forgets: a lower `seq`, or another hash at the same `seq`, leaves the stored head as it is, `opened`
+    stays true once it was, and a copy's folder is added to the others. Compare with `recall` before trusting
+    a ledger.
     """
     path = named("heads", genesis_id)
-    with FileLock(path.with_suffix(".lock"), timeout=LOCK_SECONDS, mode=0o600):
+    with held(genesis_id):
         old = recall(genesis_id)
-        where = str(folder.resolve()) if folder else None
+        where = (str(folder.resolve()),) if folder else ()
         if old is None:
             head = Head(seq, hash, opened, where)
-        elif seq > old.seq:
-            head = Head(seq, hash, opened or old.opened, where or old.folder)
         else:
-            head = Head(old.seq, old.hash, opened or old.opened, old.folder)
+            newer = (seq, hash) if seq > old.seq else (old.seq, old.hash)
+            head = Head(*newer, opened or old.opened, tuple(dict.fromkeys((*old.folders, *where))))
         if head != old:
             write_private(path, json.dumps(asdict(head)).encode())
     return head
@@ -61,10 +71,11 @@ def recall(genesis_id: str) -> Head | None:
     path = named("heads", genesis_id)
     try:
         stored = json.loads(path.read_bytes())
-        return Head(int(stored["seq"]), str(stored["hash"]), bool(stored["opened"]), stored["folder"])
+        folders = tuple(map(str, stored.get("folders", ())))
+        return Head(int(stored["seq"]), str(stored["hash"]), bool(stored["opened"]), folders)
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         damaged = path
     raise RecordError(
         f"the remembered head in {damaged} is damaged", fix="compare with another copy, then delete it"
@@ -74,8 +85,5 @@ def recall(genesis_id: str) -> Head | None:
 def of_folder(folder: Path) -> Head | None:
     """The remembered head of an experiment that lived in this folder, whatever its ledger says now."""
     where = str(folder.resolve())
-    for path in sorted((state_dir() / "heads").glob("*.json")):
-        head = recall(path.stem)
-        if head is not None and head.folder == where:
-            return head
-    return None
+    found = (recall(path.stem) for path in sorted((state_dir() / "heads").glob("*.json")))
+    return next((head for head in found if head is not None and where in head.folders), None)

@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 import pyrage
 
 from itera_nb.exceptions import IteraError, RecordError
+from itera_nb.seal.recipients import private_key, public_keys
 
 ROW_GROUP_ROWS = 65_536
 ROW_GROUP_BYTES = 32 * 2**20
@@ -44,7 +45,7 @@ class PartWriter:
     Args:
         path: Where the file will stand.
         schema: Its columns.
-        recipients: age recipients (``age1…``) that can open it; None writes a plain file.
+        recipients: Public keys (age1…, ssh-…) that can open it; None writes a plain file.
     """
 
     def __init__(self, path: Path, schema: pa.Schema, recipients: Sequence[str] | None = None) -> None:
@@ -112,7 +113,7 @@ def read_sealed(path: Path, identity: str, *, sha256: str | None = None) -> pa.T
 
     Args:
         path: The sealed file.
-        identity: An age identity (``AGE-SECRET-KEY-…``).
+        identity: A private key: an age identity (``AGE-SECRET-KEY-…``) or an OpenSSH one.
         sha256: The recorded hash of the file. The cipher alone does not notice a file that was sealed by
             somebody else with the public key, nor a changed label in the key header.
 
@@ -125,7 +126,7 @@ def read_sealed(path: Path, identity: str, *, sha256: str | None = None) -> pa.T
         if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
             failure = "is not the file that was recorded when it was sealed"
         else:
-            key = pyrage.x25519.Identity.from_str(identity)
+            key = private_key(identity)
             return pq.read_table(pa.BufferReader(data), decryption_properties=_decryption(key))
     except FileNotFoundError:
         failure = "is missing"
@@ -178,13 +179,13 @@ class AgeLines:
     """Text lines encrypted one by one, for a log that can be appended to but not read during the test pass.
 
     Args:
-        recipients: age recipients to encrypt to; may be empty for a reader.
-        identity: age identity to decrypt with; may be absent for a writer.
+        recipients: Public keys to encrypt to; may be empty for a reader.
+        identity: Private key to decrypt with; may be absent for a writer.
     """
 
     def __init__(self, recipients: Sequence[str] = (), identity: str | None = None) -> None:
-        self._recipients = [pyrage.x25519.Recipient.from_str(r) for r in recipients]
-        self._identities = [pyrage.x25519.Identity.from_str(identity)] if identity else []
+        self._recipients = public_keys(recipients)
+        self._identities = [private_key(identity)] if identity else []
 
     def encode(self, text: str) -> str:
         """One line of base64 (no line feed) for one line of text."""
@@ -216,7 +217,7 @@ def _plain(value: Any) -> str:
 
 
 def _encryption(recipients: Sequence[str]) -> Any:
-    pe, keys = _modular_encryption(), [pyrage.x25519.Recipient.from_str(r) for r in recipients]
+    pe, keys = _modular_encryption(), public_keys(recipients)
     if not keys:
         raise ValueError("a sealed file needs at least one recipient")
     config = pe.EncryptionConfiguration(

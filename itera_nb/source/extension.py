@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from itera_nb.seal.parquet import Commitment, PartWriter
 from itera_nb.source.duplicates import hash_inputs
 from itera_nb.source.keys import derived_key, keyed_order
 from itera_nb.source.relation import Relation, declared_columns
-from itera_nb.source.seal_split import SALT_BYTES, draw
+from itera_nb.source.seal_split import SALT_BYTES, Watcher, draw
 from itera_nb.source.slices import slice_id
 from itera_nb.spec import SourceSpec, SplitSpec
 
@@ -47,10 +47,12 @@ def seal_extension(
     secret: Secret,
     path: Path,
     *,
+    recipients: Sequence[str],
     known: Sequence[pa.Table],
     tuned: Sequence[pa.Table],
     inputs: Sequence[str],
     count: int,
+    watch: Watcher,
 ) -> Extension:
     """Seal `count` rows that are in none of the parts so far, in the secret order of their ids.
 
@@ -63,10 +65,12 @@ def seal_extension(
         split: The `[split]` section.
         secret: The experiment's key and seed.
         path: Where the sealed batch goes.
+        recipients: Public keys that open it: those of the first batch.
         known: Train, dev and the first test batch.
         tuned: Train and dev.
         inputs: The input columns.
         count: Rows wanted.
+        watch: Gets the new rows, block by block, and the columns that hold their text.
 
     Raises:
         DataError: If there are fewer new rows than wanted.
@@ -92,7 +96,10 @@ def seal_extension(
     keys = keys.filter(pa.array(chosen))
     columns = list(dict.fromkeys([*inputs, *declared_columns(source, split)]))
     salt = secrets.token_bytes(SALT_BYTES)
-    sha256, commitment = _write(relation, keys.column(source.id), columns, path, secret.recipient, salt)
+    compared = [c for c in inputs if c != source.id] or [source.id]
+    sha256, commitment = _write(
+        relation, keys.column(source.id), columns, path, recipients, salt, lambda rows: watch(rows, compared)
+    )
     return Extension(
         count,
         _slices(keys, source.slices),
@@ -100,7 +107,7 @@ def seal_extension(
         sha256,
         commitment,
         salt.hex(),
-        (secret.recipient,),
+        tuple(recipients),
     )
 
 
@@ -113,14 +120,21 @@ def _among(values: pa.ChunkedArray, known: Sequence[pa.ChunkedArray]) -> np.ndar
 
 
 def _write(
-    relation: Relation, ids: pa.ChunkedArray, columns: Sequence[str], path: Path, recipient: str, salt: bytes
+    relation: Relation,
+    ids: pa.ChunkedArray,
+    columns: Sequence[str],
+    path: Path,
+    recipients: Sequence[str],
+    salt: bytes,
+    collect: Callable[[pa.RecordBatch], None],
 ) -> tuple[str, str]:
     batches = relation.rows(ids, columns)
     first = next(iter(batches))
     promise = Commitment(salt, first.schema)
-    with PartWriter(path, first.schema, (recipient,)) as writer:
+    with PartWriter(path, first.schema, recipients) as writer:
         for batch in (first, *batches):
             promise.update(batch)
+            collect(batch)
             writer.write(batch)
         return writer.finish().sha256, promise.hexdigest()
 

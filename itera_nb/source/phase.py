@@ -5,8 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from itera_nb.experiment import Experiment
+from itera_nb.exceptions import RecordError
+from itera_nb.experiment import GITIGNORE, Experiment
 from itera_nb.ledger import Record
+from itera_nb.seal.custody import SEED_FILE, seal_seed
+from itera_nb.seal.recipients import Recipient
+from itera_nb.seal.recipients import find as recipients_file
+from itera_nb.seal.recipients import read as read_recipients
 from itera_nb.source.audit import DistributionAudit, audit_distribution
 
 SG12_WHY = "a cap that drops much of the data asks about rows that production does not send in that mix."
@@ -63,6 +68,7 @@ def seal(experiment: Experiment) -> Record:
         sample(experiment)
         experiment.isolated("itera_nb.source", "seal")
         record = experiment.state.the("sealed")
+    experiment.forget_secret()  # the process that sealed has done it, unless it was killed
     for ask in record.body["asks"]:
         if ask["safeguard"] == "SG13":
             experiment.ask("SG13", ask["sentence"], SG13_WHY)
@@ -81,11 +87,16 @@ def extend(experiment: Experiment, file: str) -> Record:
     return experiment.state.all("extended")[-1]
 
 
-def work(experiment: Experiment, command: str, file: str | None = None) -> Any:
-    """What the isolated process does: preview, sample, seal or extend. No answer holds a row's text or id."""
+def work(experiment: Experiment, command: str, *arguments: str) -> Any:
+    """What the isolated process does: preview, sample, seal, extend, scan, reseal or evict.
+
+    No answer holds a row's text, and only a scan names rows.
+    """
     from itera_nb.source.relation import open_source
 
-    spec = experiment.spec
+    if command in {"scan", "reseal", "evict"}:
+        return _on_sealed(experiment, command, arguments[0], list(arguments[1:]))
+    spec, file = experiment.spec, arguments[0] if arguments else None
     source = spec.source.model_copy(update={"uri": file}) if file else spec.source
     relation = open_source(source, spec.split, experiment.folder)
     if command == "extend":
@@ -95,6 +106,18 @@ def work(experiment: Experiment, command: str, file: str | None = None) -> Any:
     if command == "sample":
         return _sample(experiment, relation)
     return _seal(experiment, relation)
+
+
+def _on_sealed(experiment: Experiment, command: str, how: str, names: list[str]) -> Any:
+    from itera_nb.source.contamination import look
+    from itera_nb.source.evict import evict, restore
+    from itera_nb.source.reseal import reseal
+
+    if command == "scan":
+        return look(experiment, how, names)
+    if command == "reseal":
+        return reseal(experiment, names, how).seq
+    return restore(experiment) if how == "restore" else evict(experiment, how)
 
 
 def _sample(experiment: Experiment, relation: Any) -> int:
@@ -117,6 +140,8 @@ def _sample(experiment: Experiment, relation: Any) -> int:
 
 def _seal(experiment: Experiment, relation: Any) -> int:
     from itera_nb.exceptions import DataError
+    from itera_nb.source.contamination import Watch, look, write_index
+    from itera_nb.source.evict import exposed
     from itera_nb.source.seal_split import SealPaths, seal_split
 
     experiment.require("sealed")
@@ -132,9 +157,21 @@ def _seal(experiment: Experiment, relation: Any) -> int:
         experiment.path("data", "dev.parquet"),
         experiment.path("sealed", "test.parquet"),
     )
+    secret, recipients = experiment.secret, _recipients(experiment)
+    watch = Watch(spec.source.id)
     report = seal_split(
-        relation, spec.source, spec.split, experiment.secret, paths, novelty=spec.frame.novelty
+        relation,
+        spec.source,
+        spec.split,
+        secret,
+        paths,
+        novelty=spec.frame.novelty,
+        recipients=[r.key for r in recipients],
+        watch=watch.add,
     ).to_json()
+    index, scan_hash = write_index(
+        experiment, watch, [paths.train, paths.dev], report["recipients"], own_key=not recipients
+    )
     sealed = {
         "sha256": report["sha256"]["test"],
         "commitment": report["commitment"],
@@ -152,39 +189,84 @@ def _seal(experiment: Experiment, relation: Any) -> int:
         "seed_commitment",
         "asks",
     )
-    body = {key: report[key] for key in kept} | {"sealed": sealed, "files": report["sha256"]}
-    return experiment.record("sealed", body).seq
+    body = {key: report[key] for key in kept} | {
+        "sealed": sealed,
+        "files": report["sha256"] | {"scan": scan_hash},
+    }
+    body["custody"] = {
+        "mode": "escrow" if recipients else "local",
+        "recipients": list(map(asdict, recipients)),
+    }
+    if recipients:
+        body["files"] |= {"seed": experiment.write_bytes(SEED_FILE, seal_seed(secret, recipients))}
+        _commit_sealed(experiment)
+    body |= {"exposed": exposed(experiment), "burned": watch.burned(experiment)}
+    record = experiment.record("sealed", body)
+    experiment.forget_secret()
+    look(experiment, "sealing", index=index)
+    return record.seq
+
+
+def _recipients(experiment: Experiment) -> tuple[Recipient, ...]:
+    """Those of the nearest recipients file; none where there is no such file: custody is local then."""
+    path = recipients_file(experiment.folder)
+    return () if path is None else read_recipients(path)
+
+
+def _commit_sealed(experiment: Experiment) -> None:
+    """Let git take `sealed/`: under escrow it is what the custodian opens."""
+    path = experiment.path(".gitignore")
+    lines = (path.read_text("utf-8") if path.is_file() else GITIGNORE).splitlines(keepends=True)
+    experiment.write_text(".gitignore", "".join(line for line in lines if line.strip() != "sealed/"))
 
 
 def _extend(experiment: Experiment, relation: Any) -> int:
     import pyarrow.parquet as pq
 
     from itera_nb.seal.parquet import read_sealed
+    from itera_nb.source.contamination import Watch, index_file, write_index
     from itera_nb.source.extension import seal_extension
+    from itera_nb.source.split import seed_commitment
 
     spec, sealed = experiment.spec, experiment.state.the("sealed")
     secret = experiment.secret
+    if seed_commitment(secret.seed) != sealed.body["seed_commitment"]:
+        raise RecordError("the split seed is not the one that was committed to", record=sealed.seq)
     tuned = [pq.read_table(experiment.path("data", f"{part}.parquet")) for part in ("train", "dev")]
     first = read_sealed(
         experiment.path("sealed", "test.parquet"), secret.identity, sha256=sealed.body["sealed"]["sha256"]
     )
+    watch = Watch(spec.source.id)
     report = seal_extension(
         relation,
         spec.source,
         spec.split,
         secret,
         experiment.path("sealed", "test-2.parquet"),
+        recipients=sealed.body["sealed"]["recipients"],
         known=[*tuned, first],
         tuned=tuned,
         inputs=sealed.body["inputs"],
         count=sealed.body["counts"]["test"],
+        watch=watch.add,
     ).to_json()
+    parts = [experiment.path("data", f"{part}.parquet") for part in ("train", "dev")]
+    _, scan_hash = write_index(
+        experiment,
+        watch,
+        parts,
+        report["recipients"],
+        own_key=not experiment.custody.escrow,
+        name=index_file(2),
+    )
     seal_keys = ("sha256", "commitment", "salt", "recipients")
     body = {
         "count": report["count"],
         "slices": report["slices"],
         "left_out": report["known"],
         "fingerprint": relation.fingerprint(),
+        "scan": scan_hash,
+        "burned": watch.burned(experiment),
         "sealed": {key: report[key] for key in seal_keys} | {"recipients": list(report["recipients"])},
     }
     return experiment.record("extended", body).seq

@@ -116,6 +116,7 @@ class DuckDBRelation:
                 "autoload_known_extensions": False,
             },
         )
+        self._connection.execute("SET enable_progress_bar = false")  # on by itself in a notebook's kernel
         self._types = self._guarded(self._load)
 
     @property

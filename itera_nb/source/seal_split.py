@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from itera_nb.exceptions import DataError
 from itera_nb.seal.custody import Secret
+from itera_nb.seal.fingerprints import texts_of
 from itera_nb.seal.parquet import Commitment, PartWriter
-from itera_nb.source.duplicates import DuplicateReport, group_units, hash_inputs
+from itera_nb.source.duplicates import DuplicateReport, Shingles, group_units, hash_inputs
 from itera_nb.source.keys import check_ids, check_keys, derived_key, keyed_order
 from itera_nb.source.relation import Relation, declared_columns, require_columns
 from itera_nb.source.sampling import Ask, Sample, SampleReport, draw_sample
@@ -33,6 +34,7 @@ from itera_nb.source.split import (
 )
 from itera_nb.spec import SourceSpec, SplitSpec
 
+Watcher: TypeAlias = Callable[[pa.RecordBatch, Sequence[str]], None]
 FOLD = "fold"
 SALT_BYTES = 32
 
@@ -125,6 +127,7 @@ def seal_split(
     *,
     novelty: bool = False,
     recipients: Sequence[str] = (),
+    watch: Watcher | None = None,
 ) -> SealReport:
     """Draw the sample, split it with duplicates and clusters together, write train, dev and sealed test.
 
@@ -141,6 +144,7 @@ def seal_split(
         paths: Where the parts go; the folders exist.
         novelty: `[frame] novelty`.
         recipients: age recipients instead of the experiment's own key (escrow).
+        watch: Gets the test rows, block by block, and the columns that hold their text.
 
     Raises:
         DataError: The source does not fit what is declared, or the split leaves a part empty.
@@ -149,17 +153,19 @@ def seal_split(
     keys, inputs, label, sample = drawn.keys, drawn.inputs, drawn.label, drawn.sample
     ids = keys.column(source.id)
     compared = [c for c in inputs if c != source.id] or [source.id]
-    blocks = (batch.select(compared) for batch in relation.rows(ids, compared))
+    shingles = Shingles()
+    blocks = (_seen_by(shingles, batch.select(compared)) for batch in relation.rows(ids, compared))
     hashes = hash_inputs(blocks, derived_key(secret.seed, "duplicates"))
     clusters = keys.column(source.cluster) if source.cluster else None
-    units = group_units(hashes, clusters)
+    units = group_units(hashes, clusters, shingles.pairs())
     strata = _stratified(source, split, label)
     done = split_rows(keys, units.codes, split, secret.seed, id_column=source.id, strata=strata)
 
     sealed_to = tuple(recipients) or (secret.recipient,)
     salt = secrets.token_bytes(SALT_BYTES)
     columns = list(dict.fromkeys([*inputs, *declared_columns(source, split)]))
-    hashes_of_files, commitment = _write(relation, ids, columns, done, paths, sealed_to, salt)
+    collect = (lambda rows: watch(rows, compared)) if watch else (lambda _: None)
+    hashes_of_files, commitment = _write(relation, ids, columns, done, paths, sealed_to, salt, collect)
     unmet = [r for r in done.requirements if not r.met]
     return SealReport(
         inputs=inputs,
@@ -192,6 +198,7 @@ def _write(
     paths: SealPaths,
     recipients: Sequence[str],
     salt: bytes,
+    collect: Callable[[pa.RecordBatch], None],
 ) -> tuple[dict[str, str], str]:
     """Stream every chosen row once, into the file of its part."""
     writers: list[PartWriter] = []
@@ -207,6 +214,7 @@ def _write(
                 rows = batch.filter(pa.array(parts == part))
                 if part == TEST:
                     promise.update(rows)
+                    collect(rows)
                 elif part == DEV and split.folds is not None:
                     rows = _with_fold(rows, split.folds[at : at + batch.num_rows][parts == part])
                 writer.write(rows)
@@ -214,6 +222,12 @@ def _write(
         assert promise is not None
         files = [writer.finish() for writer in writers]
     return {name: file.sha256 for name, file in zip(PARTS, files, strict=True)}, promise.hexdigest()
+
+
+def _seen_by(shingles: Shingles, batch: pa.RecordBatch) -> pa.RecordBatch:
+    for texts in texts_of([batch], batch.schema.names):
+        shingles.add(texts)
+    return batch
 
 
 def _writers(

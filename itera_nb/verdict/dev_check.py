@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from itera_nb.diagnosis.reveal import reveal
 from itera_nb.exceptions import IteraError
 from itera_nb.experiment import Experiment
 from itera_nb.scoring.attempts import AttemptLog
@@ -127,7 +128,7 @@ def worksheet(experiment: Experiment) -> Worksheet:
     items = rating_items(asked, experiment.genesis)
     path = experiment.path(SHEET)
     if not path.is_file():
-        _reveal(experiment, sorted({one.row_id for one in asked}))
+        reveal(experiment, sorted({one.row_id for one in asked}), "rated blind by a person")
         experiment.write_text(SHEET, to_csv(items))
     return Worksheet(items, from_csv(path.read_bytes(), items, judge.scale), asked)
 
@@ -161,11 +162,6 @@ def _asked(experiment: Experiment, results: pd.DataFrame) -> list[Asked]:
         genesis=experiment.genesis,
         part="dev",
     )
-
-
-def _reveal(experiment: Experiment, ids: list[str]) -> None:
-    if fresh := [row for row in ids if row not in experiment.state.revealed]:
-        experiment.record("revealed", {"ids": fresh, "why": "rated blind by a person"})
 
 
 def _finish(

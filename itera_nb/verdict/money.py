@@ -46,9 +46,15 @@ def require_money(experiment: Experiment, left: float | None) -> None:
 def _spent(experiment: Experiment, file: str, codec: Codec | None) -> float:
     path = experiment.path(*file.split("/"))
     if not path.is_file():
-        return 0.0
+        return _recorded(experiment) if codec is None else 0.0
     with AttemptLog(path, codec) as log:
         return log.totals.cost_usd
+
+
+def _recorded(experiment: Experiment) -> float:
+    """USD of all recorded scores: what a custodian's clone knows, where the log of attempts is not."""
+    arms = (arm for scored in experiment.state.all("scored") for arm in scored.body["arms"].values())
+    return float(sum(arm["cost_usd"] or 0.0 for arm in arms))
 
 
 def _foreseen(experiment: Experiment) -> float:

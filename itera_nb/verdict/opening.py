@@ -6,7 +6,9 @@ Runs only in the isolated process (`itera_nb.verdict.__main__`).
 from __future__ import annotations
 
 import contextlib
-import secrets
+import os
+import shlex
+import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -15,6 +17,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from itera_nb.arms.runtime import RunnableArm
+from itera_nb.arms.snapshot import check as check_snapshot
 from itera_nb.exceptions import RecordError, StoppedError
 from itera_nb.experiment import Experiment
 from itera_nb.ledger import Record, digest
@@ -37,9 +40,12 @@ from itera_nb.scoring.progress import progress_bar
 from itera_nb.scoring.results import score_table, secondary_column
 from itera_nb.scoring.runs import fit_rows, judge_panel, resources_unchanged, runnable, trial_seed
 from itera_nb.seal.parquet import AgeLines, commitment, read_sealed
+from itera_nb.source.contamination import burn, figures, look
 from itera_nb.source.parts import to_rows
 from itera_nb.spec import ArmSpec, Spec
 from itera_nb.stats.paired import Delta
+from itera_nb.verdict import tickets
+from itera_nb.verdict.bundle import pack
 from itera_nb.verdict.money import money_left, require_money
 from itera_nb.verdict.preflight import require_ready
 from itera_nb.verdict.record import Verdict
@@ -49,21 +55,28 @@ from itera_nb.verdict.second_opinion import second_judge
 if TYPE_CHECKING:
     import pandas as pd
 
+CLAIM_COMMAND = "ITERA_CLAIM_COMMAND"
+"""Environment variable: a command that makes the claim known elsewhere before the rows are opened."""
 RESULTS, ROWS = "runs/test.parquet", "runs/test-rows.parquet"
 PUBLISHED = ["id", "arm", "trial", "status", "score", "modes", "cost_usd", "latency_ms", "amortised"]
 JUDGED = ["judged", "judge_calls", "judge_usd", "conflict"]
 
 
-def open_and_decide(experiment: Experiment) -> dict[str, Any]:
+def open_and_decide(experiment: Experiment, nonce: str) -> dict[str, Any]:
     """Claim, open, score once, decide, record. A pass that a crash cut off is resumed, never repeated.
 
     The registered top-up is a second batch: only its rows are scored, and the rule sees both.
 
+    Args:
+        experiment: The experiment.
+        nonce: Of the ticket (`itera_nb.verdict.tickets`) that the asking kernel holds.
+
     Raises:
-        Refusal: If anything that was locked has changed, or every sealed batch has had its one pass.
+        Refusal: If the ticket is not valid, anything that was locked has changed, or every sealed batch has
+            had its one pass.
     """
     with _alone(experiment):
-        return _open_and_decide(experiment)
+        return _open_and_decide(experiment, nonce)
 
 
 @contextlib.contextmanager
@@ -82,17 +95,28 @@ def _alone(experiment: Experiment) -> Iterator[None]:
         lock.release()
 
 
-def _open_and_decide(experiment: Experiment) -> dict[str, Any]:
+def _open_and_decide(experiment: Experiment, nonce: str) -> dict[str, Any]:
     require_ready(experiment)
-    state, secret = experiment.state, experiment.secret
-    left = money_left(experiment, AgeLines([secret.recipient], secret.identity))
+    _require_ticket(experiment, nonce)
+    state = experiment.state
+    recipients = state.the("sealed").body["sealed"]["recipients"]
+    # A local key is read after the claim; one from outside has to fit before anything is claimed.
+    early = experiment.secret if experiment.custody.escrow or len(state.batches) > 1 else None
+    left = money_left(experiment, AgeLines(recipients, early.identity) if early else None)
     if state.pass_open:
-        claim = experiment.record("resumed", {"count": len(state.all("resumed")) + 1})
+        body: dict[str, Any] = {"count": len(state.all("resumed")) + 1}
+        claim = experiment.record("resumed", body | {"ticket": _used(experiment, nonce)})
     else:
         require_money(experiment, left)
-        nonce = secrets.token_hex(16)
-        claim = experiment.record("test_opened", {"nonce": nonce, "batch": len(state.all("test_opened")) + 1})
-    results, rows = _with_earlier(experiment, *_score(experiment, left))
+        scanned = figures(look(experiment, "verdict"))
+        experiment.require("test_opened")
+        body = {"ticket": tickets.use(experiment, nonce), "batch": len(state.all("test_opened")) + 1}
+        body["scan"] = scanned
+        claim = experiment.record("test_opened", body)
+    _publish_claim(experiment)
+    secret = early or experiment.secret
+    codec = AgeLines(recipients, secret.identity)
+    results, rows = _with_earlier(experiment, *_score(experiment, secret.identity, codec, left))
     verdict = decide(experiment, results, rows)
     body = {
         "outcome": verdict.outcome,
@@ -103,7 +127,46 @@ def _open_and_decide(experiment: Experiment) -> dict[str, Any]:
         "verdict": verdict.as_json(),
     }
     record = experiment.record("verdict", body)
+    pack(experiment)
     return {"claim": claim.seq, "record": record.seq}
+
+
+def _publish_claim(experiment: Experiment) -> None:
+    """Run the custodian's command between claim and opening: what it cannot publish is not opened."""
+    command = os.environ.get(CLAIM_COMMAND)
+    if not command:
+        return
+    done = subprocess.run(  # noqa: S603 - the custodian's command, from the custodian's environment
+        shlex.split(command),
+        cwd=experiment.folder,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise StoppedError(
+            f"the claim could not be published: nothing was opened\n{(done.stderr or done.stdout).strip()}",
+            fix=f"see what {CLAIM_COMMAND} runs; an opening that is claimed elsewhere is not repeated",
+        )
+
+
+def _require_ticket(experiment: Experiment, nonce: str) -> None:
+    """Before any key is read: a valid ticket, or the one with which this unfinished pass was opened."""
+    if not _opened_with(experiment, nonce):
+        tickets.require_valid(experiment, nonce)
+
+
+def _used(experiment: Experiment, nonce: str) -> str:
+    """The ticket that resumes a pass: the kernel that opened it needs no new one."""
+    if _opened_with(experiment, nonce):
+        return tickets.digest_of(nonce)
+    return tickets.use(experiment, nonce)
+
+
+def _opened_with(experiment: Experiment, nonce: str) -> bool:
+    state = experiment.state
+    return state.pass_open and state.the("test_opened").body["ticket"] == tickets.digest_of(nonce)
 
 
 def _with_earlier(
@@ -141,23 +204,24 @@ def decide(experiment: Experiment, results: pd.DataFrame, rows: pd.DataFrame) ->
     return replace(found, records=[replace(r, power_expected=foreseen) for r in found.records])
 
 
-def _score(experiment: Experiment, budget_usd: float | None) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _score(
+    experiment: Experiment, identity: str, codec: AgeLines, budget_usd: float | None
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Score every locked arm on every sealed row; returns published results and the rows' strata."""
     spec, locked = experiment.spec, experiment.state.the("locked")
     batches = experiment.state.batches
     sealed, suffix = batches[-1], "" if len(batches) == 1 else f"-{len(batches)}"
     arms = locked_arms(experiment, locked)
     trials = {line["arm"]: int(line["trials"]) for line in locked.body["lines"]}
-    secret, seal = experiment.secret, sealed.body["sealed"]
-    test = read_sealed(
-        experiment.path("sealed", f"test{suffix}.parquet"), secret.identity, sha256=seal["sha256"]
-    )
+    seal = sealed.body["sealed"]
+    test = read_sealed(experiment.path("sealed", f"test{suffix}.parquet"), identity, sha256=seal["sha256"])
     if commitment(test, bytes.fromhex(seal["salt"])) != seal["commitment"]:
         raise RecordError("the sealed rows are not those that were committed to", record=sealed.seq)
+    burn(experiment, test)
     rows, genesis = to_rows(test), experiment.genesis
-    codec = AgeLines([secret.recipient], secret.identity)
     planned = sum(trials.values()) * len(rows)
     snapshot = experiment.path("snapshot")
+    check_snapshot(snapshot, locked.body["files"])  # once more, right before it runs
     with AttemptLog(experiment.path("sealed", f"attempts{suffix}.age"), codec) as log:
         with progress_bar("test", planned) as step, resources_unchanged(arms):
             attempts = run(

@@ -9,8 +9,10 @@ from itera_nb.arms.lock import differences
 from itera_nb.arms.snapshot import check as check_snapshot
 from itera_nb.exceptions import RecordError, Refusal
 from itera_nb.experiment import Experiment
-from itera_nb.protocol import check
+from itera_nb.ledger import Record
+from itera_nb.protocol import PHASES, State, blockers, happened, may_open
 from itera_nb.scoring.package import package_hash
+from itera_nb.seal import anchors
 from itera_nb.seal.parquet import file_sha256
 
 
@@ -26,24 +28,44 @@ class Condition:
 def conditions(experiment: Experiment) -> list[Condition]:
     """Every condition with its state; nothing is read from the sealed file but its hash."""
     state = experiment.state
-    event = "resumed" if state.pass_open else "test_opened"
-    refusal = check(event, state)
+    refusal = may_open(state)
     found = [
         Condition(
             "the ledger's chain and remembered head",
             True,
             f"{len(state.records)} records, head {state.head[:12]}",
         ),
-        Condition("the protocol allows it", refusal is None, refusal.what if refusal else event),
+        Condition("the protocol allows it", refusal is None, refusal.what if refusal else "it does"),
     ]
+    forked = anchors.faults(experiment.folder, state.records, anchors.history(experiment.folder))
+    found.append(
+        Condition("git knows no other history of it", not forked, forked[0] if forked else "none was found")
+    )
     changed = differences(experiment, state) if state.has("frame_locked") else ["nothing is locked"]
     found.append(
         Condition("experiment.toml and arms are as locked", not changed, "; ".join(changed) or "unchanged")
     )
     found.append(_sealed(experiment))
+    if not state.pass_open:
+        found.append(_clean(experiment))
     found.append(_snapshot(experiment))
     found.append(_package(experiment))
     return found
+
+
+def phase_conditions(state: State, phase: str) -> list[Condition]:
+    """The events of a phase: those that have happened, those that may happen now, and why others may not."""
+    found = [_event("gate", None, state)] if phase == "4-diagnose" and state.ungated else []
+    return [*found, *(_event(event, happened(event, state), state) for event in PHASES[phase])]
+
+
+def _event(event: str, record: Record | None, state: State) -> Condition:
+    if record is not None:
+        detail = f"record {record.seq}, {record.ts[:16].replace('T', ' ')}"
+    else:
+        refusals = blockers(event, state)
+        detail = f"not yet: {' '.join(r.what for r in refusals)}" if refusals else "may happen now"
+    return Condition(event.replace("_", " "), record is not None, detail)
 
 
 def require_ready(experiment: Experiment) -> None:
@@ -79,6 +101,17 @@ def _sealed(experiment: Experiment) -> Condition:
         if file_sha256(path) != record.body["sealed"]["sha256"]:
             return Condition(name, False, f"the hash of {file} differs from the record")
     return Condition(name, bool(batches), "hash matches" if batches else "nothing is sealed")
+
+
+def _clean(experiment: Experiment) -> Condition:
+    """Sealed rows found outside the seal; a raw source within reach is said, and printed on the page."""
+    state = experiment.state
+    leaks, sealed = state.leaks, state.last("sealed")
+    source = sealed.body.get("exposed") if sealed and not state.has("evicted") else None
+    detail = ", ".join(leaks) or (
+        f"the raw source {source} is readable: the page says so" if source else "none known"
+    )
+    return Condition("no sealed row outside the seal", not leaks, detail)
 
 
 def _snapshot(experiment: Experiment) -> Condition:

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from itera_nb.arms.lock import LOCKING, toml_hash
 from itera_nb.exceptions import RecordError
 from itera_nb.experiment import Experiment
-from itera_nb.ledger import Record, backward_times
+from itera_nb.ledger import backward_times
 from itera_nb.protocol import State
+from itera_nb.seal import anchors
 from itera_nb.verdict.opening import decide
+from itera_nb.verdict.promises import ROWS, promises
 
-ROWS = ("data/", "runs/", "sealed/", "snapshot/")
 DERIVED = ("conclusion.html",)
 
 
@@ -35,13 +36,6 @@ class Report:
     level: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Promise:
-    file: str
-    sha256: str
-    record: Record
-
-
 def verify(experiment: Experiment) -> Report:
     """Recompute every hash that the ledger holds, and the verdict from its published scores.
 
@@ -54,11 +48,11 @@ def verify(experiment: Experiment) -> Report:
             "there is no record: ledger.jsonl is missing or empty",
             fix="put the ledger back; a new experiment begins with: itera run",
         )
-    findings = [_chain(state)]
+    findings = [_chain(state), *_history(experiment, state)]
     absent = 0
     if toml := _toml(experiment, state):
         findings.append(toml)
-    for promise in _promises(state):
+    for promise in promises(state):
         path = experiment.path(promise.file)
         if not path.is_file() and promise.file in DERIVED:
             continue
@@ -84,6 +78,16 @@ def _chain(state: State) -> Finding:
     return Finding(True, f"ledger: {len(state.records)} records, head {state.head[:12]}{clock}", None)
 
 
+def _history(experiment: Experiment, state: State) -> Iterator[Finding]:
+    """The ledger against every version of it, and every trailer, that the repository's commits hold."""
+    known, genesis = anchors.history(experiment.folder), anchors.genesis_of(state.records)
+    for fault in anchors.faults(experiment.folder, state.records, known):
+        yield Finding(False, fault, len(state.records))
+    if own := [a for a in known if a.genesis == genesis]:
+        commits, last = len({a.commit for a in own}), max(a.seq for a in own)
+        yield Finding(True, f"git: {commits} commit(s) hold a head of this ledger, up to record {last}", None)
+
+
 def _toml(experiment: Experiment, state: State) -> Finding | None:
     locks = [r for r in state.records if r.type in LOCKING and r.body.get("toml")]
     if not locks:
@@ -103,31 +107,6 @@ def _arms(experiment: Experiment, state: State) -> Iterator[Finding]:
         path = experiment.path(file)
         same = path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == sha256
         yield Finding(same, f"{file} {'is as locked' if same else 'is not what was locked'}", locked.seq)
-
-
-def _promises(state: State) -> Iterator[_Promise]:
-    """Every file whose hash stands in the ledger, by its latest record."""
-    latest: dict[str, _Promise] = {}
-    for record in state.records:
-        for file, sha256 in _hashes(record).items():
-            latest[file] = _Promise(file, sha256, record)
-    yield from latest.values()
-
-
-def _hashes(record: Record) -> dict[str, str]:
-    body = record.body
-    if record.type in {"scored", "baseline_measured", "judge_checked"}:
-        return {body["file"]: body["sha256"]}
-    if record.type == "sealed":
-        places = {"train": "data/train.parquet", "dev": "data/dev.parquet", "test": "sealed/test.parquet"}
-        return {places[part]: sha256 for part, sha256 in body["files"].items()}
-    if record.type == "locked":
-        return {f"snapshot/{file}": sha256 for file, sha256 in body["files"].items()}
-    if record.type == "extended":
-        return {"sealed/test-2.parquet": body["sealed"]["sha256"]}
-    if record.type == "verdict":
-        return {body[part]["file"]: body[part]["sha256"] for part in ("results", "rows")}
-    return dict(body["files"]) if record.type == "concluded" else {}
 
 
 def _recomputed(experiment: Experiment, state: State) -> Finding:

@@ -58,6 +58,14 @@ def test_credentials_are_kept_from_it_unless_named(run, monkeypatch):
     assert "GH_TOKEN" in run(code, env=["GH_TOKEN"])[0].output
 
 
+def test_a_poisoned_python_path_is_not_run(run, monkeypatch, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\n", "utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONSTARTUP", str(tmp_path / "sitecustomize.py"))
+    assert run("print(1)")[0].output == 1
+    assert not (tmp_path / "ran").exists()
+
+
 def test_a_failed_command_says_its_last_line(run):
     code = "import sys; print('first', file=sys.stderr); print('CANARY', file=sys.stderr); sys.exit(3)"
     [answer] = run(code)

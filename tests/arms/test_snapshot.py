@@ -53,6 +53,15 @@ def test_an_added_file_is_named(files, root, name):
         check(root, hashes)
 
 
+def test_an_added_link_to_a_folder_is_named(files, root, tmp_path):
+    """Code could import what lies behind it."""
+    hashes = take(files, root)
+    (tmp_path / "elsewhere").mkdir()
+    (root / "arms" / "turbo").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(RecordError, match="arms/turbo was not locked"):
+        check(root, hashes)
+
+
 def test_an_intact_snapshot_is_used_again_and_a_broken_one_replaced(files, root):
     first = take_once(files, root)
     stamp = (first / "arms/a.py").stat().st_mtime_ns

@@ -8,6 +8,7 @@ from click.testing import CliRunner
 
 from itera_nb.cli import doctor as module
 from itera_nb.cli.doctor import doctor
+from itera_nb.exceptions import IteraError
 from itera_nb.models import anthropic as vendor
 from itera_nb.testing import MessagesServer
 
@@ -99,10 +100,12 @@ def test_an_unknown_price_is_a_note(ask, experiment):
 
 
 def test_a_key_in_a_file_is_found_and_not_shown(ask, make_experiment):
-    folder = make_experiment(files={"arms/client.py": f"x = 1\nKEY = {KEY!r}\n"}).experiment.folder
-    code, text = ask(folder)
-    assert code == 2
-    assert "arms/client.py:2 holds what looks like a key" in text
+    folder = make_experiment().experiment.folder
+    (folder / "arms" / "client.py").write_text(f"x = 1\nKEY = {KEY!r}\n")
+    result = CliRunner().invoke(doctor, [str(folder)])
+    assert isinstance(result.exception, IteraError)
+    assert "arms/client.py:2: looks like a key" in str(result.exception)
+    assert KEY not in str(result.exception)
 
 
 def test_an_env_file_that_git_would_take(ask, make_experiment):

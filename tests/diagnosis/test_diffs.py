@@ -6,7 +6,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from itera_nb.diagnosis.diffs import BOTH_FAIL, BOTH_PASS, FLAKY, LOSS, WIN, counts, row_differences
+from itera_nb.diagnosis.diffs import BOTH_FAIL, BOTH_PASS, FLAKY, LOSS, WIN, row_differences
 
 NAN = float("nan")
 CELLS = arrays(float, (6, 3), elements=st.sampled_from([0.0, 0.25, 0.5, 1.0, NAN]))
@@ -58,5 +58,5 @@ def test_every_row_has_one_kind_and_sides_mirror(one, two):
     np.testing.assert_array_equal(forth["d"], -back["d"])
     mirror = {WIN: LOSS, LOSS: WIN}
     assert [mirror.get(k, k) for k in forth["kind"]] == list(back["kind"])
-    assert sum(counts(forth).values()) == scored.sum()
-    assert list(counts(forth)) == [WIN, LOSS, FLAKY, BOTH_PASS, BOTH_FAIL]
+    assert len(forth) == scored.sum()
+    assert set(forth["kind"]) <= {WIN, LOSS, FLAKY, BOTH_PASS, BOTH_FAIL}

@@ -1,13 +1,14 @@
 """Keys: where they are found, and that they are never shown."""
 
+import json
 import os
 
 import pytest
 
 import itera_nb
-from itera_nb.exceptions import SpecError, StoppedError
+from itera_nb.exceptions import IteraError, SpecError, StoppedError
 from itera_nb.models import credentials
-from itera_nb.models.credentials import find_key, is_loopback, key_variable, load_dotenv
+from itera_nb.models.credentials import find_key, is_loopback, key_variable, load_dotenv, refuse_keys
 from itera_nb.spec import ModelSpec
 
 KEY = "sk-dummy-0123456789abcdef"
@@ -156,3 +157,36 @@ def test_a_key_in_experiment_toml_is_refused_at_its_line_and_not_shown(make_expe
     assert "looks like a key" in str(raised.value)
     assert KEY not in str(raised.value)
     assert raised.value.mistakes[0].line > 20
+
+
+@pytest.mark.parametrize(
+    ("file", "place"),
+    [
+        ("arms/deep/answer.py", "arms/deep/answer.py:2"),
+        ("iterations/01-x.toml", "iterations/01-x.toml:2"),
+        ("prices.toml", "prices.toml:2"),
+        ("rubric.md", "rubric.md:2"),
+        ("notebooks/3-run.ipynb", "notebooks/3-run.ipynb, cell 2"),
+    ],
+)
+def test_a_key_in_a_file_is_refused(tmp_path, file, place):
+    path = tmp_path / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cells = [{"source": ["x = 1"]}, {"source": [f"key = '{KEY}'\n", "y"]}]
+    path.write_text(
+        json.dumps({"cells": cells}) if path.suffix == ".ipynb" else f"first line\nkey = '{KEY}'\n"
+    )
+    with pytest.raises(IteraError) as refused:
+        refuse_keys(tmp_path)
+    assert f"{place}: looks like a key" in str(refused.value)
+    assert KEY not in str(refused.value)
+
+
+def test_what_is_no_key_is_not_refused(tmp_path):
+    (tmp_path / "arms").mkdir()
+    (tmp_path / "arms" / "answer.py").write_text("import os\nkey = os.environ['OPENAI_API_KEY']  # sk-...\n")
+    (tmp_path / ".env").write_text(f"OPENAI_API_KEY={KEY}\n")
+    (tmp_path / "arms" / "table.txt").write_text(f"{KEY}\n" * 40_000)
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "torn.ipynb").write_text("{")
+    refuse_keys(tmp_path)

@@ -194,7 +194,7 @@ SEEN = "[claim]\nseen = true"
 
 
 def test_recorded_outputs_are_decided_by_the_rule_and_never_ship(world):
-    v1, v2 = recorded_files(world, without={world.rows[0]["ticket_id"], world.rows[1]["ticket_id"]})
+    v1, v2 = recorded_files(world, without={row["ticket_id"] for row in world.rows[:8]})
     world.write(f'{v1}\noutput = "answer"', v2, more=SEEN)
     body = decided(world)
     (record,) = body["verdict"]["records"]

@@ -5,7 +5,7 @@ import re
 
 import pandas as pd
 import pytest
-from world import conclude, decide, go, in_process
+from world import conclude, decide, go, in_process, open_test
 
 from itera_nb.exceptions import Refusal
 from itera_nb.metrics.judge import INJECTIONS
@@ -177,7 +177,7 @@ def test_rows_without_a_judgement_are_missing_and_can_undo_a_pass(judged):
         rubric, before = exp.experiment.folder / "rubric.md", len(server.requests)
         rubric.write_text("Any answer is good.", "utf-8")
         with pytest.raises(Refusal, match=r"rubric\.md") as caught:
-            exp.experiment.isolated("itera_nb.verdict")
+            open_test(exp.experiment)
         assert caught.value.safeguard == "SG04"
         assert len(server.requests) == before
         rubric.write_text(RUBRIC, "utf-8")

@@ -1,7 +1,7 @@
 """The sealed pass obeys the budget: it is asked about before the test set opens, and a person may lift it."""
 
 import pytest
-from world import go, in_process, new_world, tickets, write_csv
+from world import go, in_process, new_world, open_test, tickets, write_csv
 
 import itera_nb
 
@@ -44,7 +44,7 @@ def test_a_pass_that_would_cross_the_budget_does_not_open_until_a_person_lifts_i
     exp.accept("budget", "the forecast is too high")
     go(exp)
     with pytest.raises(itera_nb.Refusal, match="of budget_usd is left") as refused:
-        exp.experiment.isolated("itera_nb.verdict")
+        open_test(exp.experiment)
     assert "--accept budget" in refused.value.instead
     assert priced.records("test_opened") == []
     done = in_process("verdict", str(priced.folder))
@@ -53,5 +53,5 @@ def test_a_pass_that_would_cross_the_budget_does_not_open_until_a_person_lifts_i
     assert "of budget_usd is left" in done.text
 
     exp.accept("budget", "the test rows are worth it")
-    exp.experiment.isolated("itera_nb.verdict")
+    open_test(exp.experiment)
     assert len(priced.records("verdict")) == 1

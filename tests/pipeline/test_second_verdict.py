@@ -2,6 +2,8 @@
 
 import shutil
 
+from world import open_test
+
 
 def test_second_verdict_is_refused_and_show_works(finished):
     first = finished.records("verdict")[0]
@@ -46,7 +48,7 @@ def test_a_copy_of_the_folder_gives_no_second_look(ready, tmp_path):
     twin = tmp_path / "twin"
     shutil.copytree(ready.folder, twin)
     with ready.entered() as exp:
-        exp.experiment.isolated("itera_nb.verdict")
+        open_test(exp.experiment)
     refused = ready.itera("verdict", cwd=twin)
     assert refused.code == 4
     assert "another copy of this folder has gone on" in refused.text

@@ -18,9 +18,17 @@ import pytest
 
 import itera_nb
 from itera_nb import cli
+from itera_nb.kernel.provisioner import Run, ticket_for
 from itera_nb.report.files import conclude as write_conclusion
+from itera_nb.scoring.package import verdict_cells, verdict_template
 
 ITERA = str(Path(sys.executable).with_name("itera"))
+FILLER = (
+    "account adapter archive balance billing calendar carrier catalog channel charter contract counter courier "
+    "currency delivery deposit desktop discount dispatch document draft exchange export factory folder gateway "
+    "holiday import invoice journal keyboard ledger license mailbox margin merchant network notice order outage "
+    "package parcel partner password pension permit portal premium printer profile quarter receipt refund"
+)
 PHASES = ("0-frame", "1-source", "2-metric", "3-run", "4-diagnose", "5-verdict")
 RULES = """\
 def v1(row):
@@ -107,6 +115,8 @@ class World:
         """A twin: the project and its state directory, as they are now."""
         shutil.copytree(self.root, to, ignore=shutil.ignore_patterns("scratch"))
         (to / "scratch").mkdir()
+        for head in (to / "state").glob("heads/*.json"):  # they name the folder: the twin's is its own
+            head.write_text(head.read_text("utf-8").replace(str(self.root), str(to)), "utf-8")
         return World(to)
 
     @contextlib.contextmanager
@@ -143,14 +153,17 @@ def new_world(root):
 
 
 def tickets(rows, *, seed=7):
-    """Rows with a canary each; v1 answers the plain ones, v2 also the tricky ones (24 %), nobody the vague (16 %)."""
+    """Rows with a canary and words of their own; v1 answers the plain ones, v2 also the tricky ones (24 %), nobody
+    the vague (16 %).
+    """
     draw = random.Random(seed)
     for n in range(rows):
         label = draw.choice(["fees", "transfer"])
+        words = " ".join(random.Random(f"{seed} {n}").sample(FILLER.split(), 10))
         kind = "plain" if n % 25 >= 10 else "tricky" if n % 25 >= 4 else "vague"
         yield {
             "ticket_id": f"t{n:04d}",
-            "text": f"CANARY{draw.getrandbits(64):016x} asks about {label} {kind}",
+            "text": f"CANARY{draw.getrandbits(64):016x} {words} asks about {label} {kind}",
             "tenant": "enterprise" if draw.random() < 0.6 else "smb",
             "label": label,
         }
@@ -206,10 +219,16 @@ def go(exp, *, until="lock"):
     raise AssertionError(f"no step {until}")
 
 
+def open_test(experiment):
+    """The isolated verdict process, with a ticket as the `itera` kernel of 5-verdict gets one."""
+    template = Run(experiment.folder, verdict_template(), verdict_cells())
+    experiment.isolated("itera_nb.verdict", handed=ticket_for(template, kernel="test").nonce)
+
+
 def decide(exp):
     """Open the test set and decide, without a page; returns the verdict record's body."""
     exp.preflight()
-    exp.experiment.isolated("itera_nb.verdict")
+    open_test(exp.experiment)
     return exp.experiment.state.last("verdict").body
 
 

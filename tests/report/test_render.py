@@ -7,8 +7,8 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from itera_nb.exceptions import DataError
-from itera_nb.report import paths
 from itera_nb.report.render import render_html
+from itera_nb.scoring import package
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 OUTCOMES = ["ship", "scope", "kill", "inconclusive"]
@@ -125,12 +125,12 @@ def test_converting_takes_no_time_worth_speaking_of(executed, tmp_path):
 
 
 def test_templates_are_found_in_a_checkout_and_in_a_wheel(tmp_path, monkeypatch):
-    assert (paths.templates_dir() / "nbconvert" / "itera" / "index.html.j2").is_file()
-    package = tmp_path / "site-packages" / "itera_nb"
-    carried = package / "_data" / "templates"
+    assert (package.templates_dir() / "nbconvert" / "itera" / "index.html.j2").is_file()
+    installed = tmp_path / "site-packages" / "itera_nb"
+    carried = installed / "_data" / "templates"
     carried.mkdir(parents=True)
-    monkeypatch.setattr(paths, "_PACKAGE", package)
+    monkeypatch.setattr(package, "_PACKAGE", installed)
     with pytest.raises(FileNotFoundError):
-        paths.templates_dir()
+        package.templates_dir()
     (carried / "conclusion.md.j2").touch()
-    assert paths.templates_dir() == carried
+    assert package.templates_dir() == carried

@@ -1,5 +1,55 @@
+"""How far a run is, told to a file in figures."""
+
+import json
+
+import pytest
+
 from itera_nb.scoring.attempts import Attempt
-from itera_nb.scoring.progress import Bar, progress_bar
+from itera_nb.scoring.progress import PROGRESS, Bar, progress_bar
+
+SECRET = "the text of a row"
+
+
+def attempt(status="ok", cost_usd=0.25):
+    return Attempt("k", SECRET, SECRET, 0, status, SECRET, error=SECRET, cost_usd=cost_usd)
+
+
+@pytest.fixture
+def told(tmp_path, monkeypatch):
+    file = tmp_path / "progress.json"
+    monkeypatch.setenv(PROGRESS, str(file))
+    return file
+
+
+def test_a_job_is_told_figures_and_no_row(told):
+    with progress_bar("dev", 4) as step:
+        assert json.loads(told.read_text()) == {
+            "label": "dev",
+            "done": 0,
+            "total": 4,
+            "text": "0.0 units/s",
+        }
+        step(attempt())
+        step(attempt("error", None))
+        step.limit("anthropic/a-model", 8)
+    found = json.loads(told.read_text())
+    assert (found["done"], found["total"]) == (2, 4)
+    assert found["text"].endswith("left, $0.25, 1 failed, 8 at once")
+    assert SECRET not in told.read_text()
+    assert list(told.parent.iterdir()) == [told]
+
+
+def test_nobody_is_told_unless_a_job_asks(tmp_path, monkeypatch):
+    monkeypatch.delenv(PROGRESS, raising=False)
+    with progress_bar("dev", 1) as step:
+        step(attempt())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_refuses_does_not_end_the_run(tmp_path, monkeypatch):
+    monkeypatch.setenv(PROGRESS, str(tmp_path / "no" / "such" / "folder.json"))
+    with progress_bar("dev", 1) as step:
+        step(attempt())
 
 
 def test_a_bar_tells_money_failures_and_calls_at_once(capsys):

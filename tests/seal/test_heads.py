@@ -1,12 +1,13 @@
 """The remembered head only ever moves forward."""
 
 import stat
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from itera_nb.exceptions import RecordError
-from itera_nb.seal.heads import Head, recall, remember
+from itera_nb.seal.heads import Head, held, of_folder, recall, remember
 
 
 def test_unknown_experiment_has_no_head():
@@ -15,8 +16,8 @@ def test_unknown_experiment_has_no_head():
 
 def test_remember_and_recall(state, tmp_path):
     remember("abc", 3, "h3", folder=tmp_path)
-    assert recall("abc") == Head(3, "h3", opened=False, folder=str(tmp_path))
-    assert remember("abc", 4, "h4") == recall("abc") == Head(4, "h4", opened=False, folder=str(tmp_path))
+    assert recall("abc") == Head(3, "h3", opened=False, folders=(str(tmp_path),))
+    assert remember("abc", 4, "h4") == recall("abc") == Head(4, "h4", opened=False, folders=(str(tmp_path),))
     assert stat.S_IMODE((state / "heads" / "abc.json").stat().st_mode) == 0o600
 
 
@@ -33,6 +34,35 @@ def test_opened_is_never_forgotten():
     remember("abc", 6, "h6")
     remember("abc", 1, "restarted")
     assert recall("abc") == Head(6, "h6", opened=True)
+
+
+def test_every_folder_of_an_experiment_is_remembered(tmp_path):
+    """A copy that goes on must not make the original's folder free for a fresh start."""
+    here, copy = tmp_path / "here", tmp_path / "copy"
+    remember("abc", 3, "h3", folder=here)
+    remember("abc", 4, "h4", folder=copy)
+    remember("abc", 5, "h5", folder=here)
+    assert recall("abc").folders == (str(here), str(copy))
+    assert of_folder(here) == of_folder(copy) == recall("abc")
+    assert of_folder(tmp_path) is None
+
+
+def test_held_is_reentrant_and_keeps_others_out():
+    order = []
+
+    def other():
+        remember("abc", 2, "theirs")
+        order.append("theirs")
+
+    with ThreadPoolExecutor(1) as pool:
+        with held("abc"):
+            waiting = pool.submit(other)
+            time.sleep(0.2)
+            remember("abc", 1, "ours")
+            order.append("ours")
+        waiting.result()
+    assert order == ["ours", "theirs"]
+    assert recall("abc").seq == 2
 
 
 def test_many_writers_at_once_leave_the_highest():

@@ -1,12 +1,14 @@
 """Same inputs in other writing are one unit, and hang together with declared clusters."""
 
+import random
+
 import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from itera_nb.source.duplicates import group_units, hash_inputs, normalise
+from itera_nb.source.duplicates import Shingles, group_units, hash_inputs, normalise
 
 
 def hashes(key=b"k", **columns):
@@ -84,3 +86,69 @@ def test_units_are_the_components(rows):
         for j in range(len(rows)):
             assert (codes[i] == codes[j]) == (label[i] == label[j])
     assert sorted(set(codes.tolist())) == list(range(len(set(label))))
+
+
+WORDS = [
+    f"{a}{b}" for a in ("ba", "ke", "lo", "mi", "nu", "so") for b in ("rat", "sten", "nov", "vil", "dam")
+]
+
+
+def sentence(words, seed):
+    draw = random.Random(seed)
+    return [f"{draw.choice(WORDS)}{draw.randrange(50)}" for _ in range(words)]
+
+
+def near(rows):
+    shingles = Shingles()
+    shingles.add([row] for row in rows)
+    return {frozenset(pair) for pair in shingles.pairs().tolist()}
+
+
+def test_rows_that_share_most_of_their_words_are_near():
+    rows = [sentence(40, n) for n in range(200)]
+    changed = [[*row[:20], "otherwise", *row[21:]] for row in rows[:50]]
+    found = near([" ".join(row) for row in (*rows, *changed)])
+    assert found == {frozenset({n, 200 + n}) for n in range(50)}
+
+
+def test_short_and_different_rows_are_near_nothing():
+    assert (
+        near(["yes", "yes", "no thanks", "", " ".join(sentence(30, 1)), " ".join(sentence(30, 2))]) == set()
+    )
+
+
+def test_writing_does_not_matter():
+    text = " ".join(sentence(12, 3))
+    assert near([text, text.upper().replace(" ", ",\n")]) == {frozenset({0, 1})}
+
+
+def test_near_rows_stay_together_and_templates_do_not():
+    rows = [" ".join(sentence(40, n)) for n in range(60)]
+    template = (
+        "dear customer your order with the number {} has left our house today and will be with you soon"
+    )
+    rows += [template.format(n) for n in range(40)]
+    rows += [rows[0] + " thanks", rows[0] + " regards"]
+    shingles = Shingles()
+    shingles.add([row] for row in rows)
+    units = group_units(hashes(text=rows), None, shingles.pairs())
+    assert len({int(units.codes[i]) for i in (0, 100, 101)}) == 1
+    assert len(set(units.codes.tolist())) == 100
+    report = units.report
+    assert (report.near_groups, report.near_rows, report.alike) == (1, 3, 40)
+
+
+def test_pairs_do_not_depend_on_the_order_of_rows():
+    rows = [" ".join(sentence(30, n // 3)[: 30 - n % 3]) for n in range(90)]
+    mixed = rows.copy()
+    random.Random(5).shuffle(mixed)
+    by_text = [{frozenset(rows_[i] for i in pair) for pair in near(rows_)} for rows_ in (rows, mixed)]
+    assert by_text[0] == by_text[1]
+
+
+def test_too_many_rows_are_not_looked_at(monkeypatch):
+    monkeypatch.setattr("itera_nb.source.duplicates.MAX_NEAR", 3)
+    shingles = Shingles()
+    shingles.add([" ".join(sentence(9, n))] for n in range(9))
+    assert shingles.pairs() is None
+    assert group_units(hashes(text=["a", "b"]), None, None).report.near_groups is None

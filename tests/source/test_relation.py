@@ -2,9 +2,12 @@
 
 import gzip
 import json
+import subprocess
+import sys
 import traceback
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -304,3 +307,48 @@ def test_no_spill_file_and_no_extension_download(tmp_path, monkeypatch):
     found = [relation._one(f"SELECT current_setting('{n}')")[0] for n in names]
     assert found == ["", False, False, True, False]
     assert [p.name for p in tmp_path.iterdir()] == ["a.parquet"]
+
+
+IN_TWO_GIBIBYTES = """
+import resource, sys
+from pathlib import Path
+resource.setrlimit(resource.RLIMIT_AS, (2 * 2**30, 2 * 2**30))
+from itera_nb.exceptions import DataError
+from itera_nb.source.relation import open_source
+from itera_nb.source.seal_split import draw
+from itera_nb.spec import SourceSpec, SplitSpec
+source, split = SourceSpec(uri=sys.argv[1], id="id", inputs=["text"]), SplitSpec(preset="confirm")
+try:
+    draw(open_source(source, split, Path("/")), source, split, bytes(32))
+except DataError as error:
+    print(error)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20 < 1.6)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="address space limits are Linux's")
+@pytest.mark.parametrize(
+    ("rows", "id_size", "words"), [(50_000_000, 1, "50,000,000 rows"), (16_000_000, 250, "of memory")]
+)
+def test_a_bomb_meets_a_clear_error_in_two_gibibytes(tmp_path, rows, id_size, words):
+    block = 2_000_000
+    same = pa.array(np.zeros(block, np.int32))
+    table = pa.table(
+        {
+            "id": pa.DictionaryArray.from_arrays(same, ["i" * id_size]),
+            "text": pa.DictionaryArray.from_arrays(same, [CANARY * 80]),
+        }
+    )
+    with pq.ParquetWriter(tmp_path / "bomb.parquet", table.schema, compression="zstd") as writer:
+        for _ in range(rows // block):
+            writer.write_table(table, row_group_size=block)
+    assert (tmp_path / "bomb.parquet").stat().st_size < 6_000_000
+    done = subprocess.run(
+        [sys.executable, "-c", IN_TWO_GIBIBYTES, str(tmp_path / "bomb.parquet")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert words in done.stdout
+    assert done.stdout.endswith("True\n")
+    assert CANARY not in done.stdout + done.stderr

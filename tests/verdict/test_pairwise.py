@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from itera_nb.diagnosis.diffs import counts, row_differences
+from itera_nb.diagnosis.diffs import row_differences
 from itera_nb.diagnosis.patterns import find_patterns
 from itera_nb.scoring.evidence import compare
 from itera_nb.stats.missing import bounds, tipping_point
@@ -129,7 +129,8 @@ def test_rows_without_a_winner_are_ties_not_failures(make_spec, worlds):
     plain, pairs = worlds(1)
     frame = row_differences(pairs, "better", "base", 0.5)
     assert set(frame["kind"]) == {"win", "tie"}
-    assert list(counts(frame)) == ["win", "loss", "flaky", "tie"]
-    assert counts(frame)["win"] == counts(row_differences(plain, "better", "base", 0.5))["win"]
+    assert set(frame["kind"]) <= {"win", "loss", "flaky", "tie"}
+    wins = [(x["kind"] == "win").sum() for x in (frame, row_differences(plain, "better", "base", 0.5))]
+    assert wins[0] == wins[1]
     patterns = {p.name: p for p in find_patterns(make_spec(), pairs, "better", alpha=0.05, revealed=())}
     assert patterns["both fail on the same rows"].found is None

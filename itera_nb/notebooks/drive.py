@@ -1,0 +1,64 @@
+"""Phases headless from end to end: what `itera run`, `itera verdict` and the panel's jobs all do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from itera_nb.arms.lock import require_unchanged
+from itera_nb.diagnosis.judgement import close_sprint
+from itera_nb.diagnosis.loop import iterate, may_iterate
+from itera_nb.experiment import Experiment
+from itera_nb.report.files import render
+from itera_nb.scoring.package import VERDICT
+from itera_nb.verdict import bundle
+from itera_nb.verdict.money import money_left, require_money
+from itera_nb.verdict.preflight import require_ready
+
+from .runner import execute
+
+DIAGNOSE = "4-diagnose"
+
+
+def run_phase(experiment: Experiment, phase: str) -> Path:
+    """Execute one of the phases 0-4; before the arms are locked, every queued iteration and its gate.
+
+    Raises:
+        Refusal, IteraError: What stopped it.
+    """
+    if phase == DIAGNOSE:
+        while not experiment.state.has("locked") and may_iterate(experiment):
+            require_unchanged(experiment)
+            iterate(experiment)
+            close_sprint(experiment)
+    return execute(experiment, phase)
+
+
+def open_test(experiment: Experiment, say: Callable[[str], None]) -> Path:
+    """Check everything, open the sealed test set, once, decide, and write the conclusion; returns the page.
+
+    Args:
+        experiment: With its arms locked, or with a sealed top-up.
+        say: Told in one line what is about to be opened.
+
+    Raises:
+        Refusal: What stands against it; nothing is opened.
+    """
+    bundle.fetch(experiment)
+    require_ready(experiment)
+    state = experiment.state
+    batch = state.batches[-1].body
+    rows = batch["counts"]["test"] if "counts" in batch else batch["count"]
+    proviso = ""
+    if not state.pass_open:
+        if len(state.batches) == 1:
+            require_money(experiment, money_left(experiment))
+        elif experiment.spec.run.budget_usd is not None:  # what the first pass did cost is sealed
+            proviso = ", if the budget allows it"
+    say(f"opening {rows:,} sealed rows, once{proviso}.")
+    return conclude(experiment)
+
+
+def conclude(experiment: Experiment) -> Path:
+    """Execute the verdict notebook and render it as `conclusion.html`; returns the page."""
+    return render(experiment, execute(experiment, VERDICT))

@@ -1,0 +1,318 @@
+"""What a git repository remembers of ledgers: the committed versions, and the heads in commit trailers.
+
+A chain proves nothing against a fresh start or an old copy; a commit that others have does. Three
+comparisons: `faults` of one ledger with everything its repository knows, `broken_commits` of a branch (each
+parent's ledger must be a byte-prefix of its child's), `of_folder` for a ledger deleted to start anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from itera_nb.exceptions import IteraError, RecordError
+from itera_nb.ledger import Record
+
+TRAILER = "Itera-Ledger-Head"
+LEDGERS = ":(top,glob)**/ledger.jsonl"
+BROKEN = "(not a ledger)"
+
+
+@dataclass(frozen=True, slots=True)
+class Anchor:
+    """A ledger head that a commit holds.
+
+    Attributes:
+        genesis: The experiment's id.
+        seq: Number of the record, from 1.
+        hash: Its SHA-256 (hex).
+        commit: The commit's id.
+        path: The ledger's path in the repository; "" for a trailer.
+    """
+
+    genesis: str
+    seq: int
+    hash: str
+    commit: str
+    path: str = ""
+
+    @property
+    def where(self) -> str:
+        """The commit in a few words."""
+        return f"commit {self.commit[:10]}" + ("" if self.path else " (trailer)")
+
+
+def trailer(records: Sequence[Record]) -> str:
+    """The commit trailer of a ledger's head: `Itera-Ledger-Head: NUMBER:HASH GENESIS`."""
+    return f"{TRAILER}: {records[-1].seq}:{records[-1].hash} {genesis_of(records)}"
+
+
+def genesis_of(records: Sequence[Record]) -> str:
+    """The experiment's id, or "" for an empty ledger."""
+    return str(records[0].body.get("genesis_id", "")) if records else ""
+
+
+def root_of(folder: Path) -> Path | None:
+    """The root of the git repository that holds a folder; None without one, or without git."""
+    found = _git(folder, "rev-parse", "--show-toplevel")
+    return Path(found.decode().strip()) if found else None
+
+
+def history(folder: Path) -> tuple[Anchor, ...]:
+    """Every ledger version and trailer in any commit of the repository that a branch or tag reaches."""
+    if root_of(folder) is None:
+        return ()
+    return (*_committed(folder), *_trailers(folder))
+
+
+def of_folder(folder: Path) -> Anchor | None:
+    """The longest ledger that was ever committed at this folder's place."""
+    root = root_of(folder)
+    if root is None:
+        return None
+    path = (folder.resolve().relative_to(root.resolve()) / "ledger.jsonl").as_posix()
+    return max((a for a in _committed(folder) if a.path == path), key=lambda a: a.seq, default=None)
+
+
+def faults(folder: Path, records: Sequence[Record], known: Sequence[Anchor]) -> list[str]:
+    """What the repository knows and this ledger denies: a cut, another or a second history. One line each."""
+    if not records or not known:
+        return []
+    root, genesis, last = root_of(folder), genesis_of(records), records[-1].seq
+    own = (folder.resolve().relative_to(root.resolve()) / "ledger.jsonl").as_posix() if root else ""
+    found: list[str] = []
+    for anchor in sorted(known, key=lambda a: -a.seq):
+        if anchor.genesis != genesis:
+            if anchor.path == own:
+                found.append(
+                    f"{anchor.where} holds another experiment's ledger of {anchor.seq} records in this "
+                    "folder: it was deleted and started anew"
+                )
+        elif anchor.seq > last:
+            found.append(
+                f"{anchor.where} knows record {anchor.seq}, and this ledger ends at {last}: it was cut, put "
+                "back from an old copy, or another copy has gone on (git pull, or git merge that branch)"
+            )
+        elif records[anchor.seq - 1].hash != anchor.hash:
+            found.append(
+                f"{anchor.where} knows another record {anchor.seq}: "
+                "two histories of one experiment, or an edited one"
+            )
+    return found
+
+
+def broken_commits(folder: Path, base: str) -> list[str]:
+    """Each commit since `base` whose ledger does not go on where a parent's ended; one line each.
+
+    Every parent of a merge counts: a merge that joins or drops a history is broken. A ledger may move to
+    another path with its bytes; a new one may begin anywhere. The working tree counts as a child of HEAD.
+
+    Raises:
+        IteraError: There is no repository or no such revision, or the clone is shallow.
+    """
+    root = root_of(folder)
+    if root is None:
+        raise IteraError(f"{folder} is in no git repository", fix="run it in a clone")
+    if _git(root, "rev-parse", "--is-shallow-repository").strip() == b"true":
+        raise IteraError(
+            "this clone is shallow: parents are missing", fix="git fetch --unshallow (fetch-depth: 0)"
+        )
+    if not _git(root, "rev-parse", "--verify", "--quiet", f"{base}^{{commit}}"):
+        raise IteraError(f"{base} names no commit here", fix="git fetch origin, or another --against")
+    trees = _Trees(root)
+    wrong: list[str] = []
+    for line in _git(root, "rev-list", "--parents", "HEAD", f"^{base}").decode().splitlines():
+        child, *parents = line.split()
+        for parent in parents:
+            wrong += _lost(trees.ledgers(parent), trees.ledgers(child), f"commit {child[:10]}", parent[:10])
+    head = trees.ledgers("HEAD")
+    now = {path: (root / path).read_bytes() for path in head if (root / path).is_file()}
+    return [*wrong, *_lost(head, now, "the working tree", "HEAD")]
+
+
+def commit(folder: Path, records: Sequence[Record], message: str) -> str:
+    """Commit what git takes of a folder, and nothing else, with the ledger's head as trailer.
+
+    Returns:
+        The commit's id; HEAD's where nothing has changed.
+
+    Raises:
+        IteraError: There is no repository, or git refuses, with its own words.
+    """
+    root = root_of(folder)
+    if root is None:
+        raise IteraError(f"{folder} is in no git repository", fix="git init, or keep the printed head")
+    _do(root, "add", "--", str(folder))
+    if _git(root, "status", "--porcelain", "--", str(folder)):
+        _do(root, "commit", "-m", message, "--trailer", trailer(records), "--only", "--", str(folder))
+    return _git(root, "rev-parse", "HEAD").decode().strip()
+
+
+def claim(folder: Path, records: Sequence[Record], remote: str) -> str:
+    """Make an opening known on a remote, where only one history can have it: a commit and its tag.
+
+    The tag `itera/GENESIS/opening-N` is created and never moved; a remote whose rules forbid deleting it
+    keeps a test set from being opened again with a ledger that was cut or forked.
+
+    Returns:
+        The tag.
+
+    Raises:
+        RecordError: The remote knows this opening from another history.
+        IteraError: Nothing is opened, or the remote cannot be reached, or refuses; git's own words.
+    """
+    openings = sum(r.type == "test_opened" for r in records)
+    if not openings:
+        raise IteraError(
+            "the test set is not opened: there is nothing to claim", fix="itera verdict claims it"
+        )
+    tag = f"itera/{genesis_of(records)}/opening-{openings}"
+    root = root_of(folder) or folder
+    _do(root, "fetch", "--quiet", remote, "+refs/tags/itera/*:refs/tags/itera/*")
+    if (
+        known := _git(root, "rev-parse", "--verify", "--quiet", f"refs/tags/{tag}^{{commit}}")
+        .decode()
+        .strip()
+    ):
+        if _git(root, "merge-base", known, "HEAD").decode().strip() != known:
+            raise RecordError(
+                f"{remote} knows this opening by commit {known[:10]}, which is not in this history",
+                record=records[-1].seq,
+                fix="go on from that commit: one test set is opened once, in one history",
+            )
+        return tag
+    made = commit(folder, records, f"{folder.name}: the test set is claimed (record {records[-1].seq})")
+    branch = _git(root, "symbolic-ref", "--short", "HEAD").decode().strip()
+    to_branch = [f"{made}:refs/heads/{branch}"] if branch else []
+    _do(root, "push", "--quiet", "--atomic", remote, *to_branch, f"{made}:refs/tags/{tag}")
+    return tag
+
+
+def _do(root: Path, *arguments: str) -> None:
+    done = subprocess.run(  # noqa: S603 - git with our own arguments
+        ["git", "-C", str(root), *arguments],  # noqa: S607 - the user's own git
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        said = (done.stderr or done.stdout).strip()
+        raise IteraError(
+            f"git {arguments[0]} did not work\n{said}", fix="see what git says, then run it again"
+        )
+
+
+class _Trees:
+    """The ledgers of commits: path -> bytes; a blob is read once."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._trees: dict[str, dict[str, bytes]] = {}
+        self._blobs: dict[str, bytes] = {}
+
+    def ledgers(self, commit: str) -> dict[str, bytes]:
+        if commit not in self._trees:
+            listed = _git(self._root, "ls-tree", "-r", "-z", commit).decode("utf-8", "surrogateescape")
+            found = (entry.partition("\t") for entry in listed.split("\0") if entry)
+            blobs = {path: head.split()[2] for head, _, path in found if Path(path).name == "ledger.jsonl"}
+            self._trees[commit] = {path: self._blob(blob) for path, blob in blobs.items()}
+        return self._trees[commit]
+
+    def _blob(self, blob: str) -> bytes:
+        if blob not in self._blobs:
+            self._blobs[blob] = _git(self._root, "cat-file", "blob", blob)
+        return self._blobs[blob]
+
+
+def _lost(before: dict[str, bytes], after: dict[str, bytes], child: str, parent: str) -> Iterator[str]:
+    for path, old in before.items():
+        new = after.get(path)
+        if new is not None and new.startswith(old):
+            continue
+        moved = any(data.startswith(old) for other, data in after.items() if other not in before)
+        if new is None and moved:
+            continue
+        fault = "is gone" if new is None else "does not go on where it ended"
+        yield f"{path}: in {child} the ledger of {parent} {fault}"
+
+
+def _committed(folder: Path) -> Iterator[Anchor]:
+    """The head of every ledger blob, with the newest commit that wrote it."""
+    raw = _git(
+        folder,
+        "log",
+        "--all",
+        "-m",
+        "--raw",
+        "--no-renames",
+        "--no-abbrev",
+        "-z",
+        "--format=%H",
+        "--",
+        LEDGERS,
+    )
+    newest: dict[tuple[str, str], str] = {}
+    commit = blob = ""
+    for word in raw.decode("utf-8", "surrogateescape").split("\0"):
+        field = word.strip("\n")
+        if field.startswith(":"):
+            blob = field.split()[3]
+        elif blob:
+            newest.setdefault((blob, field), commit)
+            blob = ""
+        elif field:
+            commit = field
+    kept = [(blob, path, commit) for (blob, path), commit in newest.items() if set(blob) != {"0"}]
+    for (_, path, commit_), data in zip(kept, _blobs(folder, [blob for blob, _, _ in kept]), strict=True):
+        lines = data.splitlines()
+        if lines:
+            yield Anchor(_genesis(lines[0]), len(lines), hashlib.sha256(lines[-1]).hexdigest(), commit_, path)
+
+
+def _genesis(line: bytes) -> str:
+    try:
+        return str(json.loads(line)["body"]["genesis_id"])
+    except (ValueError, KeyError, TypeError):
+        return BROKEN
+
+
+def _blobs(folder: Path, ids: Sequence[str]) -> Iterator[bytes]:
+    """The contents of blobs, through one process."""
+    data = _git(folder, "cat-file", "--batch", stdin="\n".join(ids).encode() + b"\n") if ids else b""
+    at = 0
+    for _ in ids:
+        end = data.index(b"\n", at)
+        size = int(data[at:end].split()[2])
+        yield data[end + 1 : end + 1 + size]
+        at = end + size + 2
+
+
+def _trailers(folder: Path) -> Iterator[Anchor]:
+    form = f"--format=%H %(trailers:key={TRAILER},valueonly,separator=%x2C)"
+    for line in (
+        _git(folder, "log", "--all", f"--grep={TRAILER}", form).decode("utf-8", "replace").splitlines()
+    ):
+        commit, _, values = line.partition(" ")
+        for value in values.split(","):
+            head, _, genesis = value.strip().partition(" ")
+            seq, _, sha256 = head.partition(":")
+            if seq.isdigit() and int(seq) and genesis:
+                yield Anchor(genesis, int(seq), sha256, commit)
+
+
+def _git(folder: Path, *arguments: str, stdin: bytes = b"") -> bytes:
+    """What git prints; nothing if it is not installed or refuses."""
+    try:
+        done = subprocess.run(  # noqa: S603 - git with our own arguments
+            ["git", "-C", str(folder), *arguments],  # noqa: S607 - the user's own git
+            input=stdin,
+            capture_output=True,
+            check=False,
+        )
+    except OSError:
+        return b""
+    return done.stdout if done.returncode == 0 else b""

@@ -1,0 +1,304 @@
+"""The REST handlers under `/itera/`: authenticated, confined to the root, never blocking the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from jupyter_server.base.handlers import APIHandler
+from jupyter_server.utils import url_path_join
+from tornado.iostream import StreamClosedError
+from tornado.web import Application, HTTPError
+from tornado.web import authenticated as tornado_authenticated
+
+from itera_nb.exceptions import IteraError, Refusal
+from itera_nb.experiment import answered
+from itera_nb.spec import hide_keys
+
+from . import jobs
+from .actions import IDS, actions
+from .folders import NotHereError, Root
+from .openapi import document
+from .panel import Panel, refusal_as_json
+
+T = TypeVar("T")
+Method = TypeVar("Method", bound=Callable[..., Any])
+LOOK_SECONDS = 0.25
+QUIET_SECONDS = 15.0
+MAX_BODY = 64 * 1024
+
+
+def authenticated(method: Method) -> Method:
+    """`tornado.web.authenticated`, with the method's type kept."""
+    wrapped: Method = tornado_authenticated(method)
+    return wrapped
+
+
+class _Handler(APIHandler):  # type: ignore[misc]
+    """A handler that works in threads and answers in JSON, errors and refusals too."""
+
+    def initialize(self, panel: Panel, pool: ThreadPoolExecutor) -> None:
+        self.panel, self.pool = panel, pool
+
+    async def work(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Run `function` off the event loop."""
+        return await asyncio.get_running_loop().run_in_executor(self.pool, partial(function, *arguments))
+
+    async def isolated(self, act: str, request: dict[str, Any]) -> str:
+        """Act in a process of its own: reading a data file must not be able to bring the server down.
+
+        Raises:
+            Refusal, IteraError: Whatever it answered with.
+        """
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-P", "-m", "itera_nb.server", act),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+            cwd=self.panel.root.folder,
+        )
+        answer, _ = await process.communicate(json.dumps(request).encode())
+        return str(answered(answer.decode("utf-8", "replace")))
+
+    def reply(self, value: Any, status: int = 200) -> None:
+        """Answer with a JSON value."""
+        self.set_status(status)
+        self.set_header("Cache-Control", "no-store")
+        self.finish(json.dumps(value))
+
+    def body(self) -> dict[str, Any]:
+        """The request's JSON object.
+
+        Raises:
+            IteraError: If it is none.
+        """
+        if len(self.request.body) > MAX_BODY:
+            raise IteraError("the request's body is larger than 64 KB", fix="send less")
+        try:
+            value = json.loads(self.request.body)
+        except (ValueError, RecursionError):
+            value = None
+        if not isinstance(value, dict):
+            raise IteraError("the request's body is not a JSON object", fix="see /itera/openapi.json")
+        return value
+
+    def text(self, body: dict[str, Any], name: str) -> str:
+        """A text of the request's body.
+
+        Raises:
+            IteraError: If it is missing or not a text.
+        """
+        value = body.get(name)
+        if not isinstance(value, str):
+            raise IteraError(f"{name} is missing or not a text", fix="see /itera/openapi.json")
+        return value
+
+    @property
+    def place(self) -> str:
+        """The `path` that the request names."""
+        return str(self.get_query_argument("path", strip=False))
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        """Every error as `{"error": {what, where, fix}}`, every refusal as `{"refusal": …}`."""
+        error = kwargs.get("exc_info", (None, None, None))[1]
+        self.set_header("Content-Type", "application/json")
+        if isinstance(error, Refusal):
+            self.set_status(409)
+            self.finish(json.dumps({"refusal": refusal_as_json(error)}))
+            return
+        what, fix = self._reason, "see /itera/openapi.json"
+        if isinstance(error, IteraError):
+            self.set_status(_STATUS.get(type(error), 400))
+            what, fix = error.what, error.fix
+        elif status_code >= 500:
+            fix = "this is a fault of itera-nb: please report it"
+        body = {"what": hide_keys(what), "where": self.request.path, "fix": hide_keys(fix)}
+        self.finish(json.dumps({"error": body}))
+
+    def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
+        """Log faults, not what a user is told anyway."""
+        if not isinstance(value, IteraError):
+            super().log_exception(typ, value, tb)
+
+
+_STATUS: dict[type, int] = {NotHereError: 404, jobs.BusyError: 423}
+
+
+class ExperimentsHandler(_Handler):
+    """The list of experiments, and new ones."""
+
+    @authenticated
+    async def get(self) -> None:
+        """Every experiment below the root."""
+        self.reply({"experiments": await self.work(self.panel.summaries)})
+
+    @authenticated
+    async def post(self) -> None:
+        """Make an experiment, or the demo's."""
+        body = self.body()
+        under = self.panel.root.inside(self.text(body, "under"))
+        request = {**body, "under": str(under), "root": str(self.panel.root.folder)}
+        folder = Path(await self.isolated("create", request))
+        self.panel.root.forget()
+        path = self.panel.root.relative(folder)
+        self.reply({"path": path, "notebook": f"{path}/notebooks/0-frame.ipynb"}, 201)
+
+
+class ExperimentHandler(_Handler):
+    """One experiment."""
+
+    @authenticated
+    async def get(self) -> None:
+        """Everything that the panel shows of it."""
+        self.reply(await self.work(self.panel.detail, self.place))
+
+
+class NotebookHandler(_Handler):
+    """What a notebook's toolbar says."""
+
+    @authenticated
+    async def get(self) -> None:
+        """The experiment that a notebook belongs to."""
+        self.reply(await self.work(self.panel.chip, self.place))
+
+
+class AnswersHandler(_Handler):
+    """A person's answers to what safeguards ask."""
+
+    @authenticated
+    async def post(self) -> None:
+        """Record a reason, which the conclusion prints."""
+        body = self.body()
+        folder = await self.work(self.panel.root.experiment, self.text(body, "path"))
+        request = {name: self.text(body, name) for name in ("safeguard", "why")}
+        self.reply({"text": await self.isolated("answer", {**request, "folder": str(folder)})})
+
+
+class JobsHandler(_Handler):
+    """The jobs of an experiment."""
+
+    @authenticated
+    async def get(self) -> None:
+        """Every job, the newest first."""
+        self.reply({"jobs": await self.work(self._all, self.place)})
+
+    @authenticated
+    async def post(self) -> None:
+        """Start an action."""
+        body = self.body()
+        path, action = self.text(body, "path"), self.text(body, "action")
+        self.reply(await self.work(self._start, path, action, body.get("confirmed") is True), 201)
+
+    def _all(self, path: str) -> list[Any]:
+        folder = self.panel.root.experiment(path)
+        found = (jobs.load(folder, name) for name in jobs.ids(folder))
+        return [self.panel.job(job, folder) for job in found if job is not None]
+
+    def _start(self, path: str, action: str, confirmed: bool) -> Any:
+        if action not in IDS:
+            raise IteraError("there is no such action", fix=f"one of: {', '.join(IDS)}")
+        experiment, state = self.panel.state(path)
+        wanted = next(found for found in actions(state) if found.id == action)
+        if wanted.refusal is not None:
+            experiment.refuse(wanted.refusal)
+        if wanted.confirm is not None and not confirmed:
+            raise IteraError(f"a person answers this first: {wanted.confirm}", fix='send "confirmed": true')
+        return self.panel.job(jobs.start(experiment.folder, action), experiment.folder)
+
+
+class JobHandler(_Handler):
+    """One job."""
+
+    @authenticated
+    async def get(self, job: str) -> None:
+        """How it stands, with what it left to look at."""
+        self.reply(await self.work(self._job, self.place, job))
+
+    @authenticated
+    async def delete(self, job: str) -> None:
+        """Interrupt it; what is finished is kept."""
+        self.reply(await self.work(self._interrupt, self.place, job), 202)
+
+    def _job(self, path: str, job: str, *, html: bool = True) -> Any:
+        folder = self.panel.root.experiment(path)
+        found = jobs.load(folder, job)
+        if found is None:
+            raise NotHereError("this experiment has no such job", fix="list them: /itera/jobs")
+        return self.panel.job(found, folder, html=html and found.state != "running")
+
+    def _interrupt(self, path: str, job: str) -> Any:
+        shown, folder = self._job(path, job), self.panel.root.experiment(path)
+        found = jobs.load(folder, job)
+        if found is not None:
+            jobs.interrupt(found)
+        return shown
+
+
+class EventsHandler(JobHandler):
+    """One job as server-sent events."""
+
+    @authenticated
+    async def get(self, job: str) -> None:
+        """An event "job" at every change, until the job has ended."""
+        path, before, quiet = self.place, None, 0.0
+        shown = await self.work(self._job, path, job)
+        self.set_header("Content-Type", "text/event-stream")
+        self.set_header("Cache-Control", "no-store")
+        self.set_header("X-Accel-Buffering", "no")
+        try:
+            while True:
+                if shown != before or quiet >= QUIET_SECONDS:
+                    quiet = 0.0
+                    self.write(f"event: job\ndata: {json.dumps(shown)}\n\n" if shown != before else ": \n\n")
+                    await self.flush()
+                if shown["state"] != "running":
+                    return
+                before = shown
+                await asyncio.sleep(LOOK_SECONDS)
+                quiet += LOOK_SECONDS
+                shown = await self.work(self._job, path, job)
+        except StreamClosedError:
+            return
+
+    @authenticated
+    async def delete(self, job: str) -> None:  # noqa: ARG002
+        """Not here: the job itself is deleted."""
+        raise HTTPError(405)
+
+
+class OpenApiHandler(_Handler):
+    """The description of all this."""
+
+    @authenticated
+    async def get(self) -> None:
+        """OpenAPI 3.1."""
+        self.reply(document())
+
+
+ROUTES: dict[str, type[_Handler]] = {
+    "/itera/experiments": ExperimentsHandler,
+    "/itera/experiment": ExperimentHandler,
+    "/itera/notebook": NotebookHandler,
+    "/itera/answers": AnswersHandler,
+    "/itera/jobs": JobsHandler,
+    "/itera/jobs/{id}": JobHandler,
+    "/itera/jobs/{id}/events": EventsHandler,
+    "/itera/openapi.json": OpenApiHandler,
+}
+
+
+def add_handlers(app: Application, root: str) -> None:
+    """Put the handlers into a server's web application."""
+    shared = {"panel": Panel(Root(root)), "pool": ThreadPoolExecutor(4, thread_name_prefix="itera")}
+    base = app.settings["base_url"]
+    rules = [
+        (url_path_join(base, path.replace(".", r"\.").replace("{id}", "([^/]+)")), handler, shared)
+        for path, handler in ROUTES.items()
+    ]
+    app.add_handlers(".*$", rules)

@@ -1,0 +1,118 @@
+import * as React from 'react';
+
+import { Dialog, ReactWidget, showDialog } from '@jupyterlab/apputils';
+
+import { IJob } from '../api';
+import { RefusalText } from './notice';
+
+/** The sentence that disabled buttons point to while a job runs. */
+export const BUSY_ID = 'itera-busy';
+
+const STATES = { running: 'running', done: 'done', failed: 'failed', interrupted: 'interrupted' };
+
+interface IProps {
+  job: IJob;
+  label: string;
+  onInterrupt: () => void;
+  onOpenPage: (path: string) => void;
+}
+
+/** A job: its progress while it runs, what came of it after. */
+export function JobView(props: IProps): JSX.Element {
+  const { job, label } = props;
+  const section = React.useRef<HTMLElement>(null);
+  React.useEffect(() => section.current?.scrollIntoView({ block: 'nearest' }), [job.id]);
+  return (
+    <section
+      ref={section}
+      aria-labelledby="itera-job"
+      className="jp-Itera-job"
+      data-testid="itera-job"
+      data-state={job.state}
+    >
+      <h3 id="itera-job">
+        {label}: <span role="status">{STATES[job.state]}</span>
+      </h3>
+      {job.state === 'running' ? <Running {...props} /> : null}
+      {job.message ? <p className="jp-Itera-message">{job.message}</p> : null}
+      {job.refusal ? <RefusalText refusal={job.refusal} /> : null}
+      {job.html ? <Result key={job.id} html={job.html} label={label} /> : null}
+      {job.page ? <PageButton page={job.page} onOpen={props.onOpenPage} /> : null}
+    </section>
+  );
+}
+
+function Running(props: IProps): JSX.Element {
+  const { progress } = props.job;
+  const known = progress !== null && progress.total > 0;
+  return (
+    <>
+      <progress
+        aria-label={`Progress of ${props.label}`}
+        {...(known ? { value: progress.done, max: progress.total } : {})}
+      />
+      <p className="jp-Itera-meta" data-testid="itera-progress">
+        {progress
+          ? [progress.label, known ? `${progress.done} of ${progress.total}` : '', progress.text]
+              .filter(Boolean)
+              .join(' · ')
+          : 'starting'}
+      </p>
+      <button
+        className="jp-Button jp-mod-styled jp-mod-reject"
+        data-testid="itera-interrupt"
+        onClick={props.onInterrupt}
+      >
+        Cancel
+      </button>
+      <p className="jp-Itera-meta" id={BUSY_ID}>
+        One job at a time: the other buttons wait for its end. Cancelling keeps what is finished.
+      </p>
+    </>
+  );
+}
+
+/** HTML that holds models' output: in a frame that runs no script and knows no address. */
+class Frame extends ReactWidget {
+  constructor(private readonly props: { html: string; title: string }) {
+    super();
+    this.addClass('jp-Itera-large');
+  }
+
+  protected override render(): JSX.Element {
+    return <ResultFrame {...this.props} />;
+  }
+}
+
+function ResultFrame(props: { html: string; title: string }): JSX.Element {
+  return <iframe className="jp-Itera-frame" sandbox="" srcDoc={props.html} title={props.title} />;
+}
+
+function Result(props: { html: string; label: string }): JSX.Element {
+  const frame = { html: props.html, title: `${props.label}: result` };
+  const enlarge = (): void => {
+    const buttons = [Dialog.okButton({ label: 'Close' })];
+    void showDialog({ title: frame.title, body: new Frame(frame), buttons });
+  };
+  return (
+    <details open data-testid="itera-result">
+      <summary>Result</summary>
+      <ResultFrame {...frame} />
+      <button className="jp-Itera-link" data-testid="itera-enlarge" onClick={enlarge}>
+        Enlarge
+      </button>
+    </details>
+  );
+}
+
+function PageButton(props: { page: string; onOpen: (path: string) => void }): JSX.Element {
+  return (
+    <button
+      className="jp-Button jp-mod-styled jp-mod-accept"
+      data-testid="itera-open-page"
+      onClick={() => props.onOpen(props.page)}
+    >
+      Open the page
+    </button>
+  );
+}

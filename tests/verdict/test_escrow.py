@@ -1,0 +1,152 @@
+"""The pass under escrow: claim published first, key not inherited, a clone's files restored, the top-up."""
+
+import csv
+import io
+import json
+import shutil
+import sys
+import tarfile
+from types import SimpleNamespace
+
+import pyrage
+import pytest
+from world import decide, go, open_test
+
+from itera_nb.exceptions import IteraError, RecordError, Refusal
+from itera_nb.experiment import Experiment
+from itera_nb.seal.custody import IDENTITY
+from itera_nb.seal.recipients import FILE
+from itera_nb.verdict import bundle
+from itera_nb.verdict.opening import CLAIM_COMMAND
+from itera_nb.verdict.verify import verify
+
+SPY = """\
+import os
+import pathlib
+
+pathlib.Path({loot!r}).write_text(repr(dict(os.environ)))
+
+
+def answer(row):
+    words = dict(word.split("=") for word in row["text"].split()[1:])
+    right = {low} <= int(words["level"]) < {high}
+    return words["answer"] if right else ("no" if words["answer"] == "yes" else "yes")
+"""
+
+
+@pytest.fixture
+def locked(make_experiment, tmp_path, monkeypatch):
+    """An experiment locked under escrow, and its custodian's private key; the outcome will be inconclusive."""
+    monkeypatch.delenv(IDENTITY, raising=False)
+    identity = pyrage.x25519.Identity.generate()
+    loot = tmp_path / "loot.txt"
+    exp = make_experiment(
+        rows=40,
+        arms={"better": SPY.format(loot=str(loot), low=10, high=64)},
+        run="trials = 1\nbudget_usd = 1.0",
+        files={str(FILE): f"{identity.to_public()} CI"},
+    )
+    go(exp)
+    return SimpleNamespace(
+        session=exp, experiment=exp.experiment, private=str(identity), public=identity.to_public(), loot=loot
+    )
+
+
+def clone(locked, tmp_path, state, monkeypatch):
+    """What a custodian's computer has: the committed files, and no memory of it."""
+    folder = tmp_path / "clone" / locked.experiment.name
+    shutil.copytree(locked.experiment.folder, folder)
+    for name in ("data", "runs", "snapshot", "notebooks"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    monkeypatch.setenv("ITERA_STATE_DIR", str(tmp_path / "their-state"))
+    monkeypatch.setenv(IDENTITY, locked.private)
+    return Experiment(folder)
+
+
+def fresh_rows(path, count):
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, ["row_id", "text", "tenant", "label"])
+        table.writeheader()
+        for n in range(count):
+            label, level = ("yes", "no")[n % 2], (n * 37) % 100
+            text = f"NEW{n:05d}X level={level:02d} answer={label}"
+            row = {"row_id": f"n{n:05d}", "text": text, "tenant": ("acme", "zeta")[n % 2], "label": label}
+            table.writerow(row)
+
+
+def test_a_clone_opens_once_and_tops_up_with_the_recipients_key_alone(locked, tmp_path, state, monkeypatch):
+    mine = locked.experiment
+    before = mine.ledger.path.read_bytes()
+    with pytest.raises(Refusal, match="SG01"):
+        open_test(mine)
+    with pytest.raises(Refusal, match="SG01"):
+        bundle.fetch(mine)
+    assert mine.ledger.path.read_bytes() == before, "a refusal for want of the key claims and records nothing"
+
+    theirs = clone(locked, tmp_path, state, monkeypatch)
+    assert theirs.folder != mine.folder
+    bundle.fetch(theirs)
+    assert (theirs.folder / "data" / "train.parquet").is_file()
+    published = tmp_path / "published"
+    copy = f"import pathlib, shutil; shutil.copy('ledger.jsonl', {str(published)!r})"
+    monkeypatch.setenv(CLAIM_COMMAND, f'{sys.executable} -c "{copy}"')
+    open_test(theirs)
+    claimed = [json.loads(line) for line in published.read_bytes().splitlines()]
+    assert claimed[-1]["type"] == "test_opened"
+    assert "verdict" not in {r["type"] for r in claimed}
+    seen = locked.loot.read_text()
+    assert "ITERA_STATE_DIR" in seen
+    assert locked.private not in seen, "an arm inherited the private key"
+    assert theirs.state.outcome == "inconclusive"
+
+    fresh_rows(tmp_path / "new.csv", 60)
+    import itera_nb
+
+    itera_nb.open(theirs.folder).extend(tmp_path / "new.csv")
+    extended = theirs.state.the("extended").body["sealed"]
+    assert extended["recipients"] == [str(locked.public)]
+    shutil.rmtree(theirs.folder / "runs")
+    bundle.fetch(theirs)
+    assert (theirs.folder / "runs" / "test.parquet").is_file(), (
+        "the first batch's scores come from the bundle"
+    )
+    assert decide(itera_nb.open(theirs.folder))["verdict"]["records"][0]["n"] > 12
+    report = verify(theirs)
+    assert [f.what for f in report.findings if not f.holds] == []
+    assert report.level == "record and rows"
+
+
+def test_a_clone_believes_no_bundle_and_opens_nothing_unclaimed(locked, tmp_path, state, monkeypatch):
+    """Anyone can encrypt to the recipients: only the ledger's own files with its hashes are taken."""
+    theirs = clone(locked, tmp_path, state, monkeypatch)
+    plain = io.BytesIO()
+    with tarfile.open(fileobj=plain, mode="w") as archive:
+        for name in ("data/train.parquet", "arms/base.py", "../outside", "/tmp/outside", "data/other"):
+            member = tarfile.TarInfo(name)
+            member.size = 4
+            archive.addfile(member, io.BytesIO(b"evil"))
+        link = tarfile.TarInfo("data/dev.parquet")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        archive.addfile(link)
+    path = theirs.path(bundle.FILE)
+    honest = path.read_bytes()
+    path.write_bytes(pyrage.encrypt(plain.getvalue(), [locked.public]))
+    before = sorted(p for p in tmp_path.rglob("*") if p.is_file())
+    bundle.fetch(theirs)
+    after = sorted(p for p in tmp_path.rglob("*") if p.is_file() and "their-state" not in str(p))
+    assert set(after) <= set(before)
+    for damaged in (b"", b"x" * 100, path.read_bytes()[:-7]):
+        path.write_bytes(damaged)
+        with pytest.raises(RecordError, match="damaged"):
+            bundle.fetch(theirs)
+
+    path.write_bytes(honest)
+    bundle.fetch(theirs)
+    monkeypatch.setenv(CLAIM_COMMAND, f"{sys.executable} -c \"raise SystemExit('the tag is taken')\"")
+    locked.loot.unlink()
+    for _ in range(2):  # the second time it is a resume, which has to be claimed too
+        with pytest.raises(IteraError, match="the tag is taken") as caught:
+            open_test(theirs)
+        assert "nothing was opened" in str(caught.value)
+    assert not locked.loot.exists(), "an arm ran"
+    assert not (theirs.folder / "sealed" / "attempts.age").exists()
