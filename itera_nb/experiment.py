@@ -337,7 +337,7 @@ class Experiment:
         """Run `python -I -m module folder arguments` and return the JSON value it prints.
 
         Rows that are or may become test rows live only in such a process. Its standard error passes through
-        to `progress`, line by line; `handed` stands on its standard input, where no list of processes shows it.
+        to `progress`, line by line; `handed` stands on its standard input, which no list of processes shows.
 
         Raises:
             Refusal, IteraError: Whatever the process answered with.

@@ -529,8 +529,9 @@ def open_question(state: State) -> Record | None:
 def actor(phase: str, state: State) -> Literal["you", "itera", "custodian"]:
     """Who acts next in a phase: a person where one must look or answer, or who holds an escrowed key."""
     if phase == "5-verdict":
-        modes = {r.body.get("custody") for r in (*state.all("created"), *state.all("sealed"))}
-        return "custodian" if "escrow" in modes else "you"
+        sealed = state.last("sealed")
+        custody = sealed.body.get("custody", {}) if sealed else {}
+        return "custodian" if custody.get("mode") == "escrow" else "you"
     asked = phase == next_phase(state) and open_question(state) is not None
     looked_at = phase == "3-run" and state.scored("dev") is None
     judged = phase == "4-diagnose" and bool(state.ungated)

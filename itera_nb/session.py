@@ -208,7 +208,7 @@ class Session(_Room):
         return phases.patterns(patterns(self.experiment))
 
     def inspect(self, part: str = "dev") -> View:
-        """The baseline beside each arm, row by row, `part` first: train rows are open, dev text is behind a reveal.
+        """The baseline beside each arm, row by row: train is open, the text of dev rows is behind a reveal.
 
         Raises:
             Refusal: SG01, for anything but train and dev.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import shutil
 import subprocess
 import sys
@@ -14,6 +16,7 @@ from typing import Literal, TypeAlias
 import click
 
 from itera_nb.experiment import Experiment
+from itera_nb.kernel.leaks import find, known
 from itera_nb.models.checks import ModelCheck, check_models, unpriced
 from itera_nb.models.credentials import DOTENV
 
@@ -66,6 +69,7 @@ def _experiment(experiment: Experiment) -> Iterator[Line]:
             fix = f'give its prices in prices.toml under ["{found.model}"], or the arm cost = "free"'
             yield Line("note", "price", f"{found.model} has none: its cost stays unknown", fix)
     yield from _secrets(experiment.folder)
+    yield from _leaks(experiment.folder)
     yield _custody(experiment)
 
 
@@ -88,6 +92,15 @@ def _secrets(folder: Path) -> Iterator[Line]:
     """A file with keys where git would take it."""
     if (folder / DOTENV).is_file() and _git_takes(folder, DOTENV):
         yield Line("missing", "keys", f"{DOTENV} is not ignored by git", f"put {DOTENV} into .gitignore")
+
+
+def _leaks(folder: Path) -> Iterator[Line]:
+    """Keys in the outputs of notebooks that were run by hand; headless runs look for them by themselves."""
+    for path in sorted(folder.glob("notebooks/*.ipynb")):
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            for leak in find(json.loads(path.read_text("utf-8")), known()):
+                where = f"notebooks/{path.name}: {leak.place} holds the value of {leak.variable}"
+                yield Line("missing", "keys", where, "clear that output, and withdraw the key")
 
 
 def _git_takes(folder: Path, name: str) -> bool:

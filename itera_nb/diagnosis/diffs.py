@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -16,11 +18,17 @@ DIFFERENCES = (WIN, LOSS, FLAKY)
 
 
 def row_differences(evidence: Evidence, arm: str, baseline: str, fail_below: float) -> pd.DataFrame:
-    """One line per row: id, base and arm (row means of the trials, fractions), d = arm - base, kind.
+    """One line per row of an arm against the baseline, column by column; no row text.
 
     A row is a win or a loss where the difference is at least half a score; otherwise flaky where any trial
     disagrees with another of the same arm. A preference does not say who passes: what is left is a tie. Rows
     without a score on both sides are left out.
+
+    Returns:
+        Columns id, arm, kind (one of `KINDS`), base_score, score (means of the trials, fractions),
+        d = score - base_score, the failure modes of both sides (base_modes, modes), severity, cost_usd and
+        latency_ms of both sides, a column for each slice column, and each trial's score (base_trial_1 ...,
+        trial_1 ...). What was not measured has no column.
 
     Raises:
         ArmError: No row has a score on both sides.
@@ -28,9 +36,54 @@ def row_differences(evidence: Evidence, arm: str, baseline: str, fail_below: flo
     evidence = evidence.complete(arm, baseline)
     one, two = evidence.scores[arm], evidence.scores[baseline]
     high, low = row_means(one), row_means(two)
-    codes = kind_codes(one, two, fail_below, pairwise=evidence.pairwise)
-    kind = np.array(KINDS)[codes]
-    return pd.DataFrame({"id": evidence.ids, "base": low, "arm": high, "d": high - low, "kind": kind})
+    columns: dict[str, Any] = {
+        "id": list(evidence.ids),
+        "arm": pd.Categorical.from_codes(np.zeros(len(high), dtype=np.int8), [arm]),
+        "kind": pd.Categorical.from_codes(
+            kind_codes(one, two, fail_below, pairwise=evidence.pairwise), list(KINDS)
+        ),
+        "base_score": low,
+        "score": high,
+        "d": high - low,
+    }
+    columns |= {column: _labels(evidence, column) for column in _slice_columns(evidence)}
+    if evidence.weights is not None:
+        columns["severity"] = evidence.weights
+    for side, name in (("base_", baseline), ("", arm)):
+        if evidence.modes.get(name):
+            columns[f"{side}modes"] = _mode_names(evidence, name)
+        figures = {"cost_usd": evidence.cost.get(name), "latency_ms": evidence.latency.get(name)}
+        columns |= {f"{side}{what}": x for what, x in figures.items() if x is not None}
+    for side, scores in (("base_", two), ("", one)):
+        columns |= {f"{side}trial_{t}": trial for t, trial in enumerate(scores.T, start=1)}
+    return pd.DataFrame(columns)
+
+
+def mode_bits(evidence: Evidence, arm: str) -> NDArray[np.int32]:
+    """n bit masks over the failure modes, in their registered order: set where any trial shows the mode."""
+    masks = np.zeros(len(evidence.ids), dtype=np.int32)
+    for bit, flags in enumerate(evidence.modes.get(arm, {}).values()):
+        masks |= np.where(np.nan_to_num(flags).any(axis=1), 1 << bit, 0).astype(np.int32)
+    return masks
+
+
+def _mode_names(evidence: Evidence, arm: str) -> pd.Categorical:
+    found, codes = np.unique(mode_bits(evidence, arm), return_inverse=True)
+    names = list(evidence.modes[arm])
+    sets = [", ".join(n for bit, n in enumerate(names) if mask >> bit & 1) for mask in found]
+    return pd.Categorical.from_codes(codes, sets)
+
+
+def _slice_columns(evidence: Evidence) -> list[str]:
+    return list(dict.fromkeys(name.partition("=")[0] for name in evidence.slices))
+
+
+def _labels(evidence: Evidence, column: str) -> pd.Categorical:
+    members = {n: m for n, m in evidence.slices.items() if n.partition("=")[0] == column}
+    codes = np.full(len(evidence.ids), -1, dtype=np.int32)
+    for code, mask in enumerate(members.values()):
+        codes[mask] = code
+    return pd.Categorical.from_codes(codes, [name.partition("=")[2] for name in members])
 
 
 def kind_codes(one: Floats, two: Floats, fail_below: float, *, pairwise: bool) -> NDArray[np.int8]:

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from itera_nb.diagnosis.diffs import BOTH_FAIL, row_differences
 from itera_nb.scoring.evidence import Evidence, compare
 from itera_nb.spec import Spec
 from itera_nb.stats import overfit
 from itera_nb.stats.decision import effect_text
 from itera_nb.stats.noise import rerun_noise
-from itera_nb.stats.paired import Delta
+from itera_nb.stats.paired import Delta, row_means
 from itera_nb.stats.slices import slice_deltas
 
 FEWEST_SEEN = 10
@@ -52,7 +51,7 @@ def find_patterns(
     )
     return [
         _mixed(arm, parts),
-        _both_fail(spec, evidence, arm),
+        _both_fail(spec, pairs, arm),
         _uniform(pairs, arm, spec.baseline, compared.delta, parts),
         _seen(pairs, arm, compared.d, revealed),
     ]
@@ -68,13 +67,12 @@ def _mixed(arm: str, parts: dict[str, Delta]) -> Pattern:
 
 
 def _both_fail(spec: Spec, evidence: Evidence, arm: str) -> Pattern:
-    name, follows = "both fail on the same rows", "audit the labels of those rows"
+    name, follows = "both fail on the same rows", "audit the labels of those rows: exp.labels()"
     if evidence.pairwise:
         text = "a preference does not say whether an output fails"
         return Pattern(arm, name, None, text, follows)
-    rows = row_differences(evidence, arm, spec.baseline, spec.metric.fail_below)
-    failed = 1 - float(rows["base"].mean())
-    share = float((rows["kind"] == BOTH_FAIL).mean())
+    base, other = (row_means(evidence.scores[name]) < spec.metric.fail_below for name in (spec.baseline, arm))
+    failed, share = float(base.mean()), float((base & other).mean())
     text = f"{share:.1%} of the rows fail in both; the baseline fails on {failed:.1%}"
     found = failed > 0 and share > failed / 2
     return Pattern(arm, name, found, text, follows)

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-SECRET_NAMES = ("_KEY", "_TOKEN", "_SECRET", "_PASSWORD")
+SECRET_NAMES = ("_KEY", "_TOKEN", "_SECRET", "_PASSWORD", "_IDENTITY")
 SHORTEST = 12
 """Characters below which a value is too common to look for."""
 REMOVED = "[itera-nb removed this output: it held the value of {}]\n"

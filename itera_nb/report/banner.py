@@ -96,7 +96,8 @@ def limits(experiment: Experiment) -> list[str]:
     found = _controls(record.body["verdict"]["controls"])
     if touches := len(state.all("seal_touched")):
         found.append(f"The sealed file was touched {touches} time(s) outside the verdict; nothing was read.")
-    return [*found, *judge_limits(experiment.spec, state), *limit_sentences(experiment.spec, state), *leak_sentences(state)]
+    judged = [*judge_limits(experiment.spec, state), *limit_sentences(experiment.spec, state)]
+    return [*found, *judged, *leak_sentences(state)]
 
 
 def test_next(verdict: dict[str, Any]) -> str:

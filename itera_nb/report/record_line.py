@@ -52,6 +52,12 @@ def _verdict(body: Body) -> str:
     return f"verdict: {str(body['outcome']).upper()}{arm}"
 
 
+def _contamination(body: Body) -> str:
+    rows = {i for hit in body["found"] for i in (*hit["passages"], *hit["wholes"])}
+    files = [*(hit["file"] for hit in body["found"]), *body["copies"]]
+    return f"{len(rows):,} sealed rows found outside the seal, in {', '.join(files[:3])}"
+
+
 _LINES: dict[str, Callable[[Body], str]] = {
     "created": lambda b: f"experiment begun (key: {b['custody']})",
     "frame_locked": _frame,
@@ -77,5 +83,10 @@ _LINES: dict[str, Callable[[Body], str]] = {
     "seal_touched": lambda b: f"sealed file touched: {b['file']}",
     "attempt_refused": lambda b: f"refused {b['safeguard']}: {b['what']}",
     "amended": lambda b: f"amended ({b['seen']}): {b['why']}",
+    "contamination": _contamination,
+    "resealed": lambda b: (
+        f"resealed: {len(b['moved']):,} leaked rows to dev, {b['fresh']:,} fresh ones sealed"
+    ),
+    "evicted": lambda b: f"raw source {b['file']} {'sealed' if b['how'] == 'seal' else 'removed'}",
     "recovered": lambda b: f"half-written line set aside: {b['bytes']} bytes",
 }

@@ -18,6 +18,10 @@ from itera_nb.stats.paired import Delta
 Floats: TypeAlias = NDArray[np.float64]
 
 
+READABLE = ("output", "error", "reason")
+"""Columns of a results table that only a person reads: no evidence needs them."""
+
+
 @dataclass(frozen=True, slots=True)
 class JudgeFigures:
     """What a judge did.
@@ -148,8 +152,10 @@ def slice_masks(rows: pd.DataFrame, columns: Sequence[str]) -> dict[str, NDArray
     masks: dict[str, NDArray[np.bool_]] = {}
     for column in columns:
         labels = rows[column].astype(str)
+        codes, values = pd.factorize(labels)
+        place = {str(value): code for code, value in enumerate(values)}
         for value in labels.value_counts().index:
-            masks[slice_id(column, str(value))] = (labels == value).to_numpy(dtype=bool)
+            masks[slice_id(column, str(value))] = codes == place[str(value)]
     return masks
 
 
@@ -175,18 +181,19 @@ def collect(results: pd.DataFrame, rows: pd.DataFrame, spec: Spec, modes: Mappin
     cost: dict[str, Floats | None] = {}
     latency: dict[str, Floats] = {}
     secondary: dict[str, dict[str, float]] = {}
-    for arm, part in results.groupby("arm", sort=False):
-        name = str(arm)
-        wide = part.pivot_table(index="id", columns="trial", values="score", dropna=False, aggfunc="first")
-        if set(wide.index) != set(ids):
+    places = pd.Index(ids).get_indexer(pd.Index(results["id"]))
+    arms, names = pd.factorize(results["arm"])
+    for code, name in enumerate(map(str, names)):
+        mine = np.flatnonzero(arms == code)
+        part, grid = results.iloc[mine], _Grid.of(places[mine], results["trial"].to_numpy()[mine], len(ids))
+        if grid is None:
             raise ValueError(f"arm {name} does not have every row")
-        scores[name] = wide.loc[ids].to_numpy(dtype=np.float64)
+        scores[name] = grid.fill(part["score"])
         failed[name] = int((part["status"] != "ok").sum())
-        flags[name] = {mode: _indicator(part, mode, wide, ids) for mode in modes}
-        by_row = part.groupby("id")
+        flags[name] = _indicators(part["modes"], modes, grid, scores[name])
         known = bool(part["cost_usd"].notna().all())
-        cost[name] = by_row["cost_usd"].mean().loc[ids].to_numpy(dtype=np.float64) if known else None
-        latency[name] = by_row["latency_ms"].mean().loc[ids].to_numpy(dtype=np.float64)
+        cost[name] = paired.row_means(grid.fill(part["cost_usd"])) if known else None
+        latency[name] = paired.row_means(grid.fill(part["latency_ms"]))
         columns = {m: secondary_column(m) for m in spec.metric.secondary}
         secondary[name] = {m: float(part[c].mean()) for m, c in columns.items() if part[c].notna().any()}
     source = spec.source
@@ -223,12 +230,43 @@ def judge_figures(results: pd.DataFrame) -> JudgeFigures:
     )
 
 
-def _indicator(part: pd.DataFrame, mode: str, wide: pd.DataFrame, ids: list[str]) -> Floats:
-    # Without a judgement nobody knows its modes either.
-    found = [float(mode in named) for named in part["modes"]]
-    hit = part.assign(hit=np.where(part["score"].isna(), np.nan, found))
-    table = hit.pivot_table(index="id", columns="trial", values="hit", dropna=False, aggfunc="first")
-    return table.reindex(index=ids, columns=wide.columns).to_numpy(dtype=np.float64)
+@dataclass(frozen=True, slots=True)
+class _Grid:
+    """Where each line of one arm's results stands in its n x T table."""
+
+    rows: NDArray[np.intp]
+    columns: NDArray[np.intp]
+    shape: tuple[int, int]
+
+    @classmethod
+    def of(cls, rows: NDArray[np.intp], trials: NDArray[Any], n: int) -> _Grid | None:
+        """None if a row has no line, or a line is of no row."""
+        if rows.min(initial=0) < 0 or np.bincount(rows, minlength=n).min(initial=1) < 1:
+            return None
+        found, columns = np.unique(trials, return_inverse=True)
+        return cls(rows, columns, (n, found.size))
+
+    def fill(self, values: pd.Series[Any] | Floats) -> Floats:
+        """The values as n x T, NaN where there is none."""
+        table = np.full(self.shape, np.nan)
+        table[self.rows, self.columns] = np.asarray(values, dtype=np.float64)
+        return table
+
+
+def _indicators(
+    named: pd.Series[Any], modes: Mapping[str, float], grid: _Grid, scores: Floats
+) -> dict[str, Floats]:
+    """Mode -> n x T indicators. Without a judgement nobody knows its modes either."""
+    lists = named.tolist()
+    sizes = np.fromiter(map(len, lists), dtype=np.intp, count=len(lists))
+    lines = np.repeat(np.arange(len(lists)), sizes)
+    shown = np.array([mode for found in lists if len(found) for mode in found], dtype=object)
+    tables = {}
+    for mode in modes:
+        hit = np.zeros(len(lists))
+        hit[lines[shown == mode]] = 1.0
+        tables[mode] = np.where(np.isnan(scores), np.nan, grid.fill(hit))
+    return tables
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from itera_nb.exceptions import IteraError, RecordError
 from itera_nb.ledger import Record
 
 TRAILER = "Itera-Ledger-Head"
-LEDGERS = ":(top,glob)**/ledger.jsonl"
+LEDGER = "ledger.jsonl"
 BROKEN = "(not a ledger)"
 
 
@@ -63,7 +64,11 @@ def root_of(folder: Path) -> Path | None:
 
 
 def history(folder: Path) -> tuple[Anchor, ...]:
-    """Every ledger version and trailer in any commit of the repository that a branch or tag reaches."""
+    """Ledger versions and trailers in every commit that a branch or tag of the repository reaches.
+
+    Versions are those at this folder's place and beside it, where its copies usually lie: to look everywhere
+    takes minutes in a large repository. Trailers are found wherever the folder was.
+    """
     if root_of(folder) is None:
         return ()
     return (*_committed(folder), *_trailers(folder))
@@ -74,7 +79,7 @@ def of_folder(folder: Path) -> Anchor | None:
     root = root_of(folder)
     if root is None:
         return None
-    path = (folder.resolve().relative_to(root.resolve()) / "ledger.jsonl").as_posix()
+    path = _place(folder, root)
     return max((a for a in _committed(folder) if a.path == path), key=lambda a: a.seq, default=None)
 
 
@@ -83,7 +88,7 @@ def faults(folder: Path, records: Sequence[Record], known: Sequence[Anchor]) -> 
     if not records or not known:
         return []
     root, genesis, last = root_of(folder), genesis_of(records), records[-1].seq
-    own = (folder.resolve().relative_to(root.resolve()) / "ledger.jsonl").as_posix() if root else ""
+    own = _place(folder, root) if root else ""
     found: list[str] = []
     for anchor in sorted(known, key=lambda a: -a.seq):
         if anchor.genesis != genesis:
@@ -218,7 +223,7 @@ class _Trees:
         if commit not in self._trees:
             listed = _git(self._root, "ls-tree", "-r", "-z", commit).decode("utf-8", "surrogateescape")
             found = (entry.partition("\t") for entry in listed.split("\0") if entry)
-            blobs = {path: head.split()[2] for head, _, path in found if Path(path).name == "ledger.jsonl"}
+            blobs = {path: head.split()[2] for head, _, path in found if Path(path).name == LEDGER}
             self._trees[commit] = {path: self._blob(blob) for path, blob in blobs.items()}
         return self._trees[commit]
 
@@ -240,8 +245,17 @@ def _lost(before: dict[str, bytes], after: dict[str, bytes], child: str, parent:
         yield f"{path}: in {child} the ledger of {parent} {fault}"
 
 
+def _place(folder: Path, root: Path) -> str:
+    return (folder.resolve().relative_to(root.resolve()) / LEDGER).as_posix()
+
+
 def _committed(folder: Path) -> Iterator[Anchor]:
-    """The head of every ledger blob, with the newest commit that wrote it."""
+    """The head of every ledger blob here and in folders beside it, with the newest commit that wrote it."""
+    root = root_of(folder)
+    if root is None:
+        return
+    above = _place(folder, root).split("/")[:-2]
+    beside = "".join(re.sub(r"([*?[\\])", r"\\\1", part) + "/" for part in above)
     raw = _git(
         folder,
         "log",
@@ -253,7 +267,8 @@ def _committed(folder: Path) -> Iterator[Anchor]:
         "-z",
         "--format=%H",
         "--",
-        LEDGERS,
+        f":(top,glob){beside}*/{LEDGER}",
+        f":(top,literal){_place(folder, root)}",
     )
     newest: dict[tuple[str, str], str] = {}
     commit = blob = ""

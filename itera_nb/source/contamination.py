@@ -143,7 +143,8 @@ def look(
     )
     close = [path for path in (*below(folder), *_named(experiment)) if path.suffix != ".lock"]
     files = [*close, *(f for path in extra for f in below(Path(path).resolve())), *project_files(root)]
-    left_out = _own(experiment) | {source}
+    # While it is there from the start, it is said once; one that comes back is a copy.
+    left_out = _own(experiment) | ({source} if not experiment.state.has("evicted") else set())
     scan = scanner.scan((f for f in files if f not in left_out), history=root, close=close)
     _record(experiment, where, scan)
     return scan.to_json()

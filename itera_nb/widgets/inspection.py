@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from itera_nb.diagnosis.diffs import DIFFERENCES, KINDS
+from itera_nb.diagnosis.diffs import DIFFERENCES, KINDS, mode_bits
 from itera_nb.diagnosis.reveal import reveal
 from itera_nb.experiment import Experiment
 from itera_nb.report.tables import table
@@ -136,14 +136,11 @@ def _arm(evidence: Evidence, arm: str, results: pd.DataFrame, modes: Sequence[st
     for column, title in {"error": "error", "reason": "the judge's reason", "unscored": "no score"}.items():
         if column in results and results[column].astype(bool).any():
             notes[title] = tuple(trial[column].fillna("").tolist() for trial in trials)
-    masks = np.zeros(len(ids), dtype=np.int32)
-    for bit, mode in enumerate(modes):
-        masks |= np.where(np.nan_to_num(evidence.modes[arm][mode]).any(axis=1), 1 << bit, 0).astype(np.int32)
     return ArmColumns(
         score=evidence.scores[arm],
         output=tuple(_Json(trial["output"].tolist()) for trial in trials),
         notes=notes,
-        modes=masks if modes else None,
+        modes=mode_bits(evidence, arm) if modes else None,
         cost=evidence.cost[arm],
         latency=evidence.latency[arm],
     )

@@ -239,6 +239,7 @@ class RowDiff {
     this.sizes.disconnect();
     clearTimeout(this.typing);
     clearTimeout(this.settling);
+    clearTimeout(this.keeping);
   }
 
   // what is there -------------------------------------------------------------------------------------------------
@@ -298,8 +299,10 @@ class RowDiff {
     this.side = h("section", { class: "itera-rd-detail", tabindex: "-1", "aria-label": "The selected row" });
     this.error = h("div", { class: "itera-rd-error", role: "alert", hidden: true });
     this.root = h("div", { class: "itera-rd", keydown: (event) => this.#key(event) });
-    // Notebook 7 takes shortcuts before the element that has the focus sees them: this attribute holds it back.
-    this.guard = (event) => this.root.toggleAttribute("data-lm-suppress-shortcuts", ours(event));
+    // Notebook 7 takes shortcuts before the element with the focus sees them: this attribute on it holds them back.
+    this.guard = (event) => {
+      if (this.root.contains(event.target)) event.target.toggleAttribute("data-lm-suppress-shortcuts", ours(event));
+    };
     window.addEventListener("keydown", this.guard, true);
     this.root.append(this.bar, this.kinds, this.grid, this.foot, this.error, this.side, this.said);
     el.append(this.root);
@@ -786,8 +789,11 @@ class RowDiff {
       if (generation !== this.#generation || at !== this.#at) return;
       this.#detail = detail;
       this.#drawDetail();
-      this.#model.set("selected", detail.id);
-      this.#model.save_changes();
+      clearTimeout(this.keeping);
+      this.keeping = setTimeout(() => {
+        this.#model.set("selected", detail.id);
+        this.#model.save_changes();
+      }, 200);
     } catch (error) {
       if (generation === this.#generation) this.#fail(error);
     }
@@ -865,6 +871,7 @@ class RowDiff {
   #gate() {
     const { hidden } = this.#view;
     const most = this.start.most;
+    const at = this.#at; // the row that this form stands for, even if the selection moves on
     if (!this.start.mayReveal) return h("p", { class: "itera-rd-gate" }, "The text of this row may not be shown.");
     const why = h("input", { type: "text", class: "itera-rd-why", maxlength: "2000", "aria-label": "Why do you read it?", placeholder: "Why do you read it? For example: what both arms get wrong", input: () => { this.#why = why.value; ready(); } });
     const one = h("button", { type: "submit", class: "itera-rd-button itera-rd-main" }, "Reveal this row");
@@ -875,7 +882,7 @@ class RowDiff {
     };
     why.value = this.#why;
     ready();
-    return h("form", { class: "itera-rd-gate", submit: (event) => { event.preventDefault(); if (!one.disabled) this.#reveal(this.#at); } },
+    return h("form", { class: "itera-rd-gate", submit: (event) => { event.preventDefault(); if (!one.disabled) this.#reveal(at); } },
       h("p", {}, h("strong", {}, "Not read. "), "What you read here you can tune to, so each row that is shown is recorded and counted on the conclusion (SG29). Scores need no reveal."),
       h("div", { class: "itera-rd-line" }, why, one, hidden > 1 ? all : null),
       hidden > most ? h("p", { class: "itera-rd-range" }, `To reveal many at once, narrow the view to ${count(most)} unread rows or fewer.`) : null);

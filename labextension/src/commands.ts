@@ -103,7 +103,8 @@ interface Args {
   readonly path?: string;
 }
 
-async function told(execute: () => Promise<void>): Promise<void> {
+/** Run something and tell of its failure. */
+export async function told(execute: () => Promise<void>): Promise<void> {
   try {
     await execute();
   } catch (error) {
@@ -149,23 +150,28 @@ async function withExperiment(
   }
   model.select(path);
   app.shell.activateById(PANEL_ID);
-  const actions = wanted((await model.api.experiment(path)).actions);
+  const detail = await model.api.experiment(path);
+  const actions = wanted(detail.actions);
   const enabled = actions.filter(action => action.enabled);
   const refusal = actions.find(action => action.refusal)?.refusal;
   if (enabled.length === 0 && refusal) {
     throw new Refused(refusal);
   }
-  const action = enabled.length > 1 ? await chooseAction(enabled) : enabled[0];
+  const action = enabled.length > 1 ? await chooseAction(enabled, detail.phase) : enabled[0];
   if (action) {
     await runAction(documents, model, action);
   }
 }
 
-async function chooseAction(actions: readonly IAction[]): Promise<IAction | undefined> {
+async function chooseAction(actions: readonly IAction[], phase: string | null): Promise<IAction | undefined> {
   const { value } = await InputDialog.getItem({
     title: 'Run phase',
     label: 'What to run',
-    items: actions.map(action => action.label)
+    items: actions.map(action => action.label),
+    current: Math.max(
+      0,
+      actions.findIndex(action => phaseOf(action.id) === phase)
+    )
   });
   return actions.find(action => action.label === value);
 }

@@ -4,7 +4,7 @@ import { DocumentWidget } from '@jupyterlab/docregistry';
 import { ILauncher } from '@jupyterlab/launcher';
 
 import { Api, IJob } from './api';
-import { addCommands, CATEGORY, Command, runAction } from './commands';
+import { addCommands, CATEGORY, Command, runAction, told } from './commands';
 import { contextOf, OpenDocuments } from './documents';
 import { addCards } from './launcher';
 import { PanelModel } from './model';
@@ -30,7 +30,7 @@ const plugin: JupyterFrontEndPlugin<void> = {
     const open = (path: string): void => void app.commands.execute('docmanager:open', { path });
     const panel: Panel = new Panel(model, {
       open,
-      run: action => void runAction(documents, model, action),
+      run: action => void told(() => runAction(documents, model, action)),
       create: () => void app.commands.execute(Command.create),
       demo: () => void app.commands.execute(Command.demo)
     });

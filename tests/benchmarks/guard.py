@@ -23,17 +23,17 @@ if hooked:
     guard.watch(sealed)
     assert guard._watched
 def once():
-    begun = time.perf_counter()
+    begun = time.process_time()
     for _ in range({opens}):
         os.close(os.open(path, os.O_RDONLY))
-    return 1e6 * (time.perf_counter() - begun) / {opens}
+    return 1e6 * (time.process_time() - begun) / {opens}
 once()
 print(min(once() for _ in range(5)))
 """
 
 
 def microseconds(path, sealed, kind):
-    """Microseconds that opening and closing a file takes in a fresh process."""
+    """CPU microseconds that opening and closing a file takes in a fresh process."""
     code = MEASURE.format(opens=OPENS)
     command = [sys.executable, "-c", code, str(path), str(sealed), kind]
     return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)

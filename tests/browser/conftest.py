@@ -13,8 +13,11 @@ Kernels keep keys and ledger heads in `lab.state`: a test that prepares an exper
 on in a kernel sets `ITERA_STATE_DIR` to it (the fixture `lab_state` does).
 """
 
+import shutil
+
 import pytest
 from lab_server import open_notebook, running_lab
+from panel_page import new_project, open_panel
 
 
 @pytest.fixture(scope="session")
@@ -42,5 +45,34 @@ def lab_page(lab, browser):
         return page
 
     yield open_page
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture
+def project(lab, lab_state, request):
+    """`project(**more)`: a new experiment in a folder of its own below Lab's root, which goes with the test."""
+    made = []
+
+    def make(**more):
+        made.append(lab.root / f"{request.node.name.partition('[')[0]}-{len(made)}")
+        return new_project(made[-1], **more)
+
+    yield make
+    for folder in made:
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
+def panel(lab, browser):
+    """`panel(experiment, phase="0-frame", app="lab")`: a page with one of its notebooks and the panel beside it."""
+    contexts = []
+
+    def open_it(experiment, phase="0-frame", **options):
+        page = open_panel(lab, browser, experiment, phase, **options)
+        contexts.append(page.context)
+        return page
+
+    yield open_it
     for context in contexts:
         context.close()

@@ -35,6 +35,7 @@ class Lab:
     root: Path
     state: Path
     log: Path
+    process: subprocess.Popen
 
     def notebook(self, path, cells, kernel="python3"):
         """Write a notebook of code cells below the root; returns its file."""
@@ -47,8 +48,9 @@ class Lab:
 
     def address(self, path, app="lab"):
         """The URL of a notebook: "lab" with a fresh workspace, or "notebooks" for Notebook 7."""
-        where = f"lab/workspaces/t{next(WORKSPACES)}/tree" if app == "lab" else app
-        return f"{self.url}/{where}/{path}?token={self.token}"
+        where = f"lab/workspaces/t{next(WORKSPACES)}" if app == "lab" else app
+        inside = f"/tree/{path}" if app == "lab" and path else f"/{path}" if path else ""
+        return f"{self.url}/{where}{inside}?token={self.token}"
 
 
 @dataclass
@@ -97,15 +99,24 @@ class LabPage:
 
 
 @contextmanager
-def running_lab(home):
-    """JupyterLab with its own settings, token, root and state, all below `home`."""
+def running_lab(home, *, python=sys.executable, before=None, path=None):
+    """JupyterLab with its own settings, token, root and state, all below `home`.
+
+    `python`: of another environment. `before`: the `Lab` that ran here, to start again at its address. `path`: the
+    server's PATH.
+    """
     folders = {
         name: home / name for name in ("root", "state", "config", "data", "runtime", "ipython", "settings")
     }
     for folder in folders.values():
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
     _quiet_settings(folders["settings"])
-    port, token, log = _free_port(), secrets.token_hex(16), home / "server.log"
+    port, token = (
+        (int(before.url.rpartition(":")[2]), before.token)
+        if before
+        else (_free_port(), secrets.token_hex(16))
+    )
+    log = home / "server.log"
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("JUPYTER", "ITERA"))} | {
         "HOME": str(home),
         "ITERA_STATE_DIR": str(folders["state"]),
@@ -116,20 +127,19 @@ def running_lab(home):
         "JUPYTERLAB_SETTINGS_DIR": str(folders["settings"]),
         "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"),
         "IPYTHONDIR": str(folders["ipython"]),
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PATH": path or f"{Path(python).parent}{os.pathsep}{os.environ['PATH']}",
     }
     command = [
-        sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}",
+        str(python), "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}",
         "--ServerApp.port_retries=0", f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={folders['root']}",
         "--LabApp.news_url=None", "--LabApp.expose_app_in_browser=True", "--JupyterNotebookApp.expose_app_in_browser=True",
         "--ServerApp.terminals_enabled=False",
-        "--ServerApp.jpserver_extensions={'itera_nb.server': True}",
         "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
     ]  # fmt: skip
-    with log.open("wb") as out, subprocess.Popen(command, env=environment, stdout=out, stderr=out) as server:
-        found = Lab(f"http://127.0.0.1:{port}", token, folders["root"], folders["state"], log)
+    with log.open("ab") as out, subprocess.Popen(command, env=environment, stdout=out, stderr=out) as server:
+        found = Lab(f"http://127.0.0.1:{port}", token, folders["root"], folders["state"], log, server)
         try:
-            _wait(found, server)
+            _wait(found)
             yield found
         finally:
             server.terminate()
@@ -139,16 +149,22 @@ def running_lab(home):
                 server.kill()
 
 
-def open_notebook(lab, browser, path, *, app="lab", width=1280, height=860, **options):
-    """A notebook in a fresh browser context, its kernel ready; close its `context` afterwards."""
+def open_page(lab, browser, path="", *, app="lab", width=1280, height=860, **options):
+    """The application in a fresh browser context, the launcher in front if no file is named; close its `context`."""
     context = browser.new_context(viewport={"width": width, "height": height}, **options)
     context.set_default_timeout(30_000)
     page = LabPage(context.new_page(), app)
     page.on("console", lambda m: page.note(m.text) if m.type == "error" else None)
     page.on("pageerror", lambda e: page.note(str(e)))
     page.goto(lab.address(path, app))
-    page.notebook.locator(".jp-Cell").first.wait_for(timeout=PAGE_MS)
     page.wait_for_function("window.jupyterapp", timeout=PAGE_MS)
+    return page
+
+
+def open_notebook(lab, browser, path, **options):
+    """A notebook in a fresh browser context, its kernel ready; close its `context` afterwards."""
+    page = open_page(lab, browser, path, **options)
+    page.notebook.locator(".jp-Cell").first.wait_for(timeout=PAGE_MS)
     # A kernel that is still starting would run nothing.
     page.wait_for_function(KERNEL_READY, timeout=PAGE_MS)
     return page
@@ -180,14 +196,14 @@ def _free_port():
         return probe.getsockname()[1]
 
 
-def _wait(found, server):
+def _wait(found):
     end = time.monotonic() + READY_S
     while True:
         try:
             with urllib.request.urlopen(f"{found.url}/api?token={found.token}", timeout=5):
                 return
         except OSError:
-            if server.poll() is not None or time.monotonic() > end:
+            if found.process.poll() is not None or time.monotonic() > end:
                 said = found.log.read_text("utf-8", "replace")[-3000:]
                 raise RuntimeError(f"JupyterLab did not start:\n{said}") from None
             time.sleep(0.2)

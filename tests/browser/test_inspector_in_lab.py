@@ -62,6 +62,10 @@ def test_a_person_reads_and_reveals_rows_in_lab_and_in_notebook(lab, lab_page, e
     ):  # in the notebook's command mode these cut, delete and add cells
         page.keyboard.press(key)
     assert page.locator(".jp-CodeCell").count() == len(CELLS)
+    page.wait_for_function(
+        "document.querySelector('.itera-rd-title h4').textContent ==="
+        " document.querySelector('.itera-rd [aria-selected=true] .itera-rd-pin').textContent"
+    )
     row = page.notebook.locator(".itera-rd-title h4").inner_text()
     page.keyboard.press("r")
     page.keyboard.type("what does it answer?")

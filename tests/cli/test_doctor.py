@@ -1,5 +1,6 @@
 """`itera doctor` says what is missing, with the exit code of the worst of it."""
 
+import json
 import re
 import subprocess
 
@@ -106,6 +107,22 @@ def test_a_key_in_a_file_is_found_and_not_shown(ask, make_experiment):
     assert isinstance(result.exception, IteraError)
     assert "arms/client.py:2: looks like a key" in str(result.exception)
     assert KEY not in str(result.exception)
+
+
+def test_a_key_in_a_notebooks_output_is_named_by_its_cell(ask, make_experiment):
+    folder = make_experiment().experiment.folder
+    cell = {
+        "cell_type": "code",
+        "source": "key",
+        "execution_count": 3,
+        "outputs": [{"data": {"text/plain": KEY}}],
+    }
+    (folder / "notebooks").mkdir()
+    (folder / "notebooks" / "3-run.ipynb").write_text(json.dumps({"cells": [cell], "metadata": {}}), "utf-8")
+    (folder / "notebooks" / "broken.ipynb").write_text("{", "utf-8")
+    code, text = ask(folder)
+    assert code == 2
+    assert "notebooks/3-run.ipynb: cell 1 [3] holds the value of LOOPBACK_KEY" in text
 
 
 def test_an_env_file_that_git_would_take(ask, make_experiment):

@@ -204,9 +204,14 @@ def test_the_raw_source_within_reach_is_said_and_can_be_taken_away(sealed):
     assert not source.exists()
     assert plain not in (exp.experiment.folder / "sealed" / "source.age").read_bytes()
     assert "taken away" in exp.source.preview().text
+    source.write_bytes(plain)
+    assert "copy     data.csv" in exp.scan().text
+    source.unlink()
     go(exp)
     conclude(exp)
-    assert "raw source" not in (exp.experiment.folder / "conclusion.md").read_text("utf-8")
+    page = (exp.experiment.folder / "conclusion.md").read_text("utf-8")
+    assert "raw source" not in page
+    assert "A copy of most sealed rows was readable while arms were tuned: data.csv" in page
     exp.evict("restore")
     assert source.read_bytes() == plain
 
@@ -230,3 +235,28 @@ def test_rows_that_a_verdict_opened_are_known_to_the_next_experiment(make_experi
     assert burned == {"first": both}
     assert both > 10
     assert first.experiment.state.the("sealed").body["burned"] == {}
+
+
+def test_under_escrow_only_the_custodian_looks(make_experiment, monkeypatch):
+    import pyrage
+
+    from itera_nb.seal.index_file import decrypt
+    from itera_nb.source.contamination import look
+
+    custodian = pyrage.x25519.Identity.generate()
+    exp = make_experiment(rows=60, files={".itera/recipients": f"{custodian.to_public()} CI\n"})
+    go(exp, until="dev")
+    path = exp.experiment.path("sealed", "scan.age")
+    row = decrypt(path, str(custodian)).ids[0]
+    with (exp.experiment.folder / "data.csv").open("r", encoding="utf-8") as file:
+        text = next(line for line in file if line.startswith(row)).split(",")[1]
+    (exp.experiment.folder / "notes.md").write_text(text, "utf-8")
+    with pytest.raises(Refusal, match="custodian"):
+        exp.scan()
+    exp.lock()
+    assert exp.experiment.state.the("locked").body["scan"] is None
+    monkeypatch.setenv("ITERA_IDENTITY", str(custodian))
+    look(exp.experiment, "verdict")
+    assert found(exp) == {"notes.md": [row]}
+    with pytest.raises(Refusal, match="SG03"):
+        exp.experiment.require("test_opened")

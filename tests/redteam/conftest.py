@@ -1,6 +1,7 @@
 """Stages of a real experiment to attack: sealed, locked (`ready`) and concluded (`finished`), and kernels in them."""
 
 import re
+import subprocess
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,6 +30,7 @@ def readme():
 def sealed_stage(tmp_path_factory):
     """An experiment whose test set is sealed and whose arms are not locked."""
     world = new_world(tmp_path_factory.mktemp("sealed") / "world")
+    subprocess.run(["git", "init", "-q", str(world.project)], check=True)
     write_csv(world.project / "eval.csv", tickets(60))
     (world.project / "rules.py").write_text(RULES, "utf-8")
     flags = "--data eval.csv --id ticket_id --expected label --slices tenant --baseline rules.py:v1 --arm rules.py:v2"

@@ -1,5 +1,6 @@
 """A: reading the sealed rows before, beside or after the one pass."""
 
+import ast
 import base64
 import contextlib
 import importlib.util
@@ -22,7 +23,18 @@ from hunt import canaries, holders
 from kernels import Kernel
 from killing import opening
 from steps import step
-from world import RULES, decide, go, kill_family, new_world, open_test, tickets, wait_until, write_csv
+from world import (
+    RULES,
+    conclude,
+    decide,
+    go,
+    kill_family,
+    new_world,
+    open_test,
+    tickets,
+    wait_until,
+    write_csv,
+)
 
 from itera_nb.exceptions import Refusal
 from itera_nb.scoring.package import verdict_template
@@ -75,7 +87,7 @@ def test_a01_pandas_read_in_the_dev_notebook(ready):
     path = ready.folder / "notebooks" / "3-run.ipynb"
     opening = next(c for c in ready.notebook("3-run")["cells"] if c["id"] == "open")
     cells = ["".join(opening["source"]).replace("folder)", "'..')")]
-    cells += [f"import pandas as pd\nrows = pd.read_parquet('../sealed/test.parquet')\nrows.head()"]
+    cells += ["import pandas as pd\nrows = pd.read_parquet('../sealed/test.parquet')\nrows.head()"]
     notebook_with(ready, cells, name="3-run.ipynb", cwd=ready.folder / "notebooks")
     shown = path.read_text("utf-8")
     assert SEALED_TEXT in shown
@@ -371,14 +383,16 @@ def test_a12_nothing_is_left_of_phase_1(walked):
     escrow="D",
     how="sealing reports it; `itera evict` seals it beside the test rows or removes it, else the page prints the waiver",
 )
-def test_a10_the_raw_source_stays(finished, sealed):
-    (record,) = finished.records("sealed")
+def test_a10_the_raw_source_stays(scored, sealed):
+    (record,) = scored.records("sealed")
     assert record["body"]["exposed"].endswith("eval.csv")
-    page = (finished.folder / "conclusion.md").read_text("utf-8").replace("\\", "")
+    with scored.entered() as exp:
+        exp.lock()
+        conclude(exp)
+    page = (scored.folder / "conclusion.md").read_text("utf-8").replace("\\", "")
     assert "eval.csv was readable while arms were tuned" in page
     test, _ = canaries(sealed)
-    source = sealed.project / "eval.csv"
-    assert holders([sealed.root], test) == {str(source): holders([source.parent], test)[str(source)]}
+    assert list(holders([sealed.root], test)) == [str(sealed.project / "eval.csv")]
     done = sealed.itera("evict")
     assert done.code == 0, done.text
     assert holders([sealed.root], test) == {}
@@ -527,46 +541,53 @@ def test_a17_poisoned_bytecode(opened):
 
 
 GREEDY = """
-import gc, sys
+import sys
 {memory}
+calls = []
 def answer(row):
+    calls.append(row)
+    seen = canaries_in_memory() if len(calls) % 12 == 3 else set()
+    try:
+        label = row["label"]
+    except KeyError:
+        label = "KeyError"
+    frames, frame = [], sys._getframe()
+    while frame:
+        frames += [v for v in frame.f_locals.values() if isinstance(v, dict) and "label" in v]
+        frame = frame.f_back
     with open({loot!r}, "a") as file:
-        try:
-            row["label"]
-        except KeyError:
-            file.write("KeyError ")
-        frame = sys._getframe()
-        while frame:
-            file.write("FRAME " * any("label" in dict(v) for v in frame.f_locals.values() if isinstance(v, dict)))
-            frame = frame.f_back
-        hidden = [o for o in gc.get_objects() if isinstance(o, dict) and "label" in o and "tenant" in o]
-        file.write(f"{{sorted(row)}} hidden {{len(hidden)}} {{canaries_in_memory()}}\\n")
+        file.write(repr((label, sorted(row), len(frames), sorted(seen))) + "\\n")
     return "yes"
 """
 
 
 @step(
     "A16",
-    "an arm asks for the label column on test, and looks for it in its frames, objects and memory",
+    "an arm asks for the label column on test, and looks for it in its frames and in its memory",
     local="P",
     escrow="P",
-    how="an arm's process receives the declared input columns only; labels go to the scorer's",
+    how="an arm's process receives the declared input columns of test rows only; labels go to the scorer's",
 )
 def test_a16_an_arm_that_wants_the_label(make_experiment, tmp_path):
     loot = tmp_path / "loot.txt"
-    memory = MEMORY.replace("CANARY[0-9a-f]{16}", "TENANT" + "[0-9]{8}")
+    memory = MEMORY.replace("CANARY[0-9a-f]{16}", "GROUP[0-9]{8}")
     exp = make_experiment(
         rows=40,
-        tenants=("TENANT12345678", "TENANT87654321"),
+        tenants=[f"GROUP{n:08d}" for n in range(40)],  # of each row, and no input
         arms={"greedy": GREEDY.format(memory=memory, loot=str(loot))},
         run="trials = 1",
     )
+    toml = exp.experiment.toml
+    toml.write_text(toml.read_text("utf-8").replace('slices = ["tenant"]', 'cluster = "tenant"'), "utf-8")
     go(exp)
     loot.write_text("")
     decide(exp)
-    said = loot.read_text("utf-8").splitlines()
+    said = [ast.literal_eval(line) for line in loot.read_text("utf-8").splitlines()]
     assert len(said) == exp.experiment.state.the("sealed").body["counts"]["test"]
-    assert set(said) == {"KeyError ['text'] hidden 0 set()"}
+    assert {(label, *columns, frames) for label, columns, frames, _ in said} == {("KeyError", "text", 0)}
+    train = pd.read_parquet(exp.experiment.path("data", "train.parquet"))["tenant"]
+    seen = {group.decode() for *_, found in said for group in found}
+    assert seen <= set(train), "columns that are no input reach an arm of train rows alone, for its fit"
 
 
 @pytest.fixture(scope="module")

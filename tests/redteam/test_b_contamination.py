@@ -201,7 +201,6 @@ def test_b07_git_remembers(scored):
         subprocess.run(command, cwd=scored.project, check=True, capture_output=True)
 
     row, text = min(sealed_texts(scored).items())
-    git("init", "-q")
     (scored.project / "gone.md").write_text(f"like this: {text}\n", "utf-8")
     git("add", "gone.md")
     git("commit", "-qm", "one")

@@ -1,9 +1,12 @@
 """C: moving what was registered."""
 
+import nbformat
 import pytest
+from kernels import Kernel
 from steps import step
 from world import conclude, go, in_process
 
+from itera_nb.scoring.package import verdict_template
 from itera_nb.seal import custody
 from itera_nb.seal.parquet import read_sealed, write_sealed
 
@@ -149,6 +152,44 @@ def test_c06_an_amendment_is_printed(ready):
     assert "Amended after results had been seen" in page
     assert why in page
     assert "0.05 -> 0.02" in page
+
+
+@step(
+    "C07",
+    "edit the verdict notebook's cells to skip a gate",
+    local="P",
+    escrow="P",
+    how="the gates live in the package: a kernel whose notebook is not the locked one gets no ticket, and `itera verdict` "
+    "puts the notebook back before it runs",
+)
+def test_c07_edited_verdict_notebook(ready):
+    path = edited_notebook(ready)
+    with Kernel(ready, name="itera", JPY_SESSION_NAME=str(path)) as kernel:
+        kernel.run("%load_ext itera_nb\nimport itera_nb\nexp = itera_nb.open()")
+        ran = kernel.run("exp.verdict()")
+    assert "refused SG01" in ran.text
+    assert "the cells of 5-verdict.ipynb are not those of the package's verdict notebook" in ran.text
+    assert ready.records("test_opened") == []
+
+
+@pytest.mark.slow
+def test_an_edited_verdict_notebook_is_put_back(ready):
+    edited_notebook(ready)
+    done = ready.itera("verdict")
+    assert done.code == 0, done.text
+    sources = ["".join(cell["source"]) for cell in ready.notebook("5-verdict")["cells"]]
+    assert any("preflight" in source for source in sources)
+    assert not any("mine" in source for source in sources)
+
+
+def edited_notebook(world):
+    """The verdict notebook without its preflight, and with a cell of one's own; its path."""
+    path = world.folder / "notebooks" / "5-verdict.ipynb"
+    book = nbformat.read(verdict_template(), as_version=4)
+    book.cells = [cell for cell in book.cells if "preflight" not in cell.source]
+    book.cells.append(nbformat.v4.new_code_cell("mine = exp.experiment.secret"))
+    nbformat.write(book, path)
+    return path
 
 
 @step(

@@ -2,15 +2,20 @@
 
 import json
 import shutil
+import subprocess
 
 import pytest
 from steps import step
-from world import in_process, open_test
+from world import ITERA, in_process, open_test
 
+from itera_nb.exceptions import IteraError, Refusal
 from itera_nb.experiment import Experiment
 from itera_nb.ledger import canonical
 from itera_nb.seal import custody
+from itera_nb.seal.custody import IDENTITY
 from itera_nb.seal.parquet import read_sealed, write_sealed
+from itera_nb.verdict import bundle
+from itera_nb.verdict.opening import CLAIM_COMMAND
 
 
 def lines_of(world):
@@ -75,10 +80,48 @@ def test_d02_a_new_ledger(ready, command):
     done = ready.itera(command, *(["--yes"] if command == "run" else []))
     assert done.code == 4, done.text
     assert "it is gone: it cannot start anew" in done.text or "there is no record" in done.text
-    made = ready.itera(
-        "new", "fees", *"--data eval.csv --expected label --id ticket_id".split(), cwd=ready.project
-    )
+    flags = ["--data=eval.csv", "--expected=label", "--baseline=src/rules.py:v1", "--arm=src/rules.py:v2"]
+    made = ready.itera("new", "fees", *flags, cwd=ready.project)
     assert made.code == 2
+
+
+def git(folder, *arguments):
+    subprocess.run(["git", "-C", str(folder), *arguments], check=True, capture_output=True)
+
+
+@pytest.mark.slow
+def test_d02_and_d03_of_two_histories_one_is_opened_under_escrow(escrowed, tmp_path, monkeypatch):
+    """Without the key nothing opens; the custodian's claim is a tag on the remote that one history can have."""
+    for name in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{name}_NAME", "x")
+        monkeypatch.setenv(f"GIT_{name}_EMAIL", "x@example.com")
+    world, remote = escrowed.world, tmp_path / "remote.git"
+    git(tmp_path, "init", "-q", "--bare", str(remote))
+    git(world.project, "init", "-q")
+    git(world.project, "add", "-A")
+    git(world.project, "commit", "-qm", "locked")
+    git(world.project, "push", "-q", str(remote), "HEAD:refs/heads/main")
+    git(remote, "symbolic-ref", "HEAD", "refs/heads/main")
+    with world.entered() as exp, pytest.raises(Refusal, match="SG01"):
+        open_test(exp.experiment)
+    monkeypatch.setenv(IDENTITY, escrowed.private)
+    monkeypatch.setenv(CLAIM_COMMAND, f"{ITERA} anchor --claim origin")
+    clones = [tmp_path / "first", tmp_path / "second"]
+    for (
+        clone
+    ) in clones:  # the second one is what remains when ledger, state and memory of the first are deleted
+        git(tmp_path, "clone", "-q", str(remote), str(clone))
+    for number, clone in enumerate(clones):
+        monkeypatch.setenv("ITERA_STATE_DIR", str(tmp_path / f"state-{number}"))
+        experiment = Experiment(clone / world.folder.relative_to(world.project))
+        bundle.fetch(experiment)
+        if number == 0:
+            open_test(experiment)
+            assert experiment.state.has("verdict")
+        else:
+            with pytest.raises(IteraError, match="nothing was opened"):
+                open_test(experiment)
+            assert not experiment.path("sealed", "attempts.age").exists()
 
 
 @step(

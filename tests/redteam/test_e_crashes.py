@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -82,9 +83,9 @@ def test_e01_eight_verdicts_at_once(stage):
 
 
 MOMENTS = {
-    "after the claim": lambda world, called: bool(world.records("test_opened")),
-    "mid-scoring": lambda world, called: called() >= 60,
-    "before the reveal": lambda world, called: called() >= 168,
+    "after the claim": lambda world, *_: bool(world.records("test_opened")),
+    "mid-scoring": lambda _, stage, before: (stage.calls() - before).total() >= 60,
+    "before the reveal": lambda _, stage, before: (stage.calls() - before).total() >= 168,
 }
 
 
@@ -102,7 +103,7 @@ def test_e02_killed_pass_goes_on(stage, undisturbed, moment):
     world, before = stage.world, stage.calls()
     process = opening(world)
     due = MOMENTS[moment]
-    alive = wait_until(lambda: due(world, lambda: (stage.calls() - before).total()), process)
+    alive = wait_until(lambda: due(world, stage, before), process)
     kill_family(process)
     assert alive
     assert world.records("verdict") == []
@@ -237,13 +238,13 @@ def test_e04_full_disk(stage, undisturbed, when):
 
 
 def killed_rounds(stage, tmp_path, moments, started):
-    """Kill the opening at a moment after something has happened, and let it finish; figures of all rounds."""
+    """Kill the opening at a moment after something has happened, and let it finish; prints figures of all rounds."""
     figures = {"rounds": 0, "resumed": 0, "repeated": 0, "lost": 0}
     for number, after in enumerate(moments):
         twin = stage.twin(tmp_path / f"round-{number}")
         world, before = twin.world, twin.calls()
         process = opening(world)
-        wait_until(lambda: started(world), process)
+        wait_until(partial(started, world), process)
         time.sleep(after)
         kill_family(process)
         calls, kept, between = twin.calls() - before, attempts(world), twin.calls()
@@ -255,26 +256,25 @@ def killed_rounds(stage, tmp_path, moments, started):
         figures["lost"] += sum((kept - end).values())
         check(calls, kept, twin.calls() - between, end)
         shutil.rmtree(world.root)
+    sys.stderr.write(f"kill -9: {figures}\n")
+    assert figures["rounds"] == ROUNDS
+    assert figures["repeated"] == figures["lost"] == 0
     return figures
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_kill_at_25_random_moments_around_the_claim(stage, tmp_path, capsys):
+def test_kill_at_25_random_moments_around_the_claim(stage, tmp_path):
     draw = random.Random(25)
     figures = killed_rounds(
         stage, tmp_path, [draw.uniform(0, 2.5) for _ in range(ROUNDS)], started=lambda world: True
     )
-    with capsys.disabled():
-        print(f"\nkill -9 around the claim: {figures}")
-    assert figures["rounds"] == ROUNDS
-    assert figures["repeated"] == figures["lost"] == 0
     assert 0 < figures["resumed"] <= ROUNDS
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_kill_at_25_random_moments_of_scoring(stage, tmp_path, capsys):
+def test_kill_at_25_random_moments_of_scoring(stage, tmp_path):
     draw = random.Random(26)
     figures = killed_rounds(
         stage,
@@ -282,8 +282,4 @@ def test_kill_at_25_random_moments_of_scoring(stage, tmp_path, capsys):
         [draw.uniform(0, 2.2) for _ in range(ROUNDS)],
         started=lambda world: (world.folder / LOG).exists(),
     )
-    with capsys.disabled():
-        print(f"\nkill -9 while scoring: {figures}")
-    assert figures["rounds"] == ROUNDS
-    assert figures["repeated"] == figures["lost"] == 0
     assert figures["resumed"] > ROUNDS / 2

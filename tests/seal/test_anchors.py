@@ -301,3 +301,19 @@ def test_a_remote_that_cannot_be_reached_claims_nothing(place, remote):
     shutil.rmtree(remote)
     with pytest.raises(IteraError, match="git fetch did not work"):
         anchors.claim(place.folder, opened(place), "origin")
+
+
+def test_a_copy_beside_a_folder_whose_path_has_odd_characters_is_found(place):
+    """Deep in the tree, and with what git's patterns would read as such."""
+    deep = place.root / "docs [x]" / "what*ever" / "2026-fees"
+    deep.parent.mkdir(parents=True)
+    git(place.root, "mv", "fees", str(deep))
+    place.folder = deep
+    place.write("one")
+    other = Place(place.root)
+    other.folder = deep.with_name("copy")
+    shutil.copytree(deep, other.folder)
+    other.write("the copy's own")
+    place.write("the original's own", commit=False)
+    assert any("another record 3" in fault for fault in place.faults())
+    assert anchors.of_folder(deep).seq == 2

@@ -1,5 +1,6 @@
 """From a file to train, dev and a sealed test: no test row is readable anywhere afterwards."""
 
+import base64
 import hashlib
 import json
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 from itera_nb.exceptions import DataError, RecordError
 from itera_nb.seal.custody import Secret
 from itera_nb.seal.parquet import commitment, file_sha256, read_sealed
+from itera_nb.source.keys import derived_key
 from itera_nb.source.parts import read_part, to_rows
 from itera_nb.source.relation import open_source
 from itera_nb.source.seal_split import SealPaths, draw, seal_split
@@ -278,3 +280,43 @@ def test_a_failure_while_writing_leaves_no_file(tmp_path, monkeypatch):
     with pytest.raises(DataError, match="gone"):
         seal_split(relation, SOURCE, SPLIT, SECRET, paths(tmp_path))
     assert [p for p in tmp_path.rglob("*") if p.is_file()] == [Path(tmp_path / "rows.jsonl")]
+
+
+def test_rows_of_production_that_are_nearly_the_same_stay_on_one_side(tmp_path):
+    data = rows(200)
+    for n, row in enumerate(data):
+        words = [hashlib.sha256(f"{n // 2}-{w}".encode()).hexdigest()[:7] for w in range(30)]
+        row |= {"text": " ".join([*words[:29], words[29] if n % 2 else "otherwise"]), "user": f"u{n}"}
+    where, report = seal(tmp_path, data)
+    parts = [{int(r["row"][1:]) // 2 for r in read_part(p)} for p in (where.train, where.dev)]
+    parts.append({int(r["row"][1:]) // 2 for r in opened(where, report)})
+    assert sum(map(len, parts)) == len(set.union(*parts)) == 100
+    assert (report.duplicates.near_groups, report.duplicates.near_rows) == (100, 200)
+    assert report.duplicates.groups == 0
+
+
+def test_the_seed_is_in_no_query(tmp_path, monkeypatch):
+    import duckdb
+
+    asked = []
+    connect = duckdb.connect
+
+    class Told:
+        def __init__(self, inner):
+            self.inner = inner
+
+        def __getattr__(self, name):
+            found = getattr(self.inner, name)
+            if name == "cursor":
+                return lambda: Told(found())
+            if name not in {"sql", "execute"}:
+                return found
+            return lambda query, *more: (asked.append(query), found(query, *more))[1]
+
+    monkeypatch.setattr(duckdb, "connect", lambda *a, **k: Told(connect(*a, **k)))
+    seal(tmp_path, rows(100))
+    assert len(asked) > 5
+    keys = [SECRET.seed, *(derived_key(SECRET.seed, p) for p in ("sample", "split", "duplicates", "extend"))]
+    for key in keys:
+        forms = {key.hex(), repr(key), base64.b64encode(key).decode(), str(int.from_bytes(key[:8], "big"))}
+        assert not any(form in query for form in forms for query in asked)

@@ -21,7 +21,9 @@ interface IProps {
 export function JobView(props: IProps): JSX.Element {
   const { job, label } = props;
   const section = React.useRef<HTMLElement>(null);
-  React.useEffect(() => section.current?.scrollIntoView({ block: 'nearest' }), [job.id]);
+  React.useEffect(() => {
+    section.current?.scrollIntoView({ block: 'nearest' }); // a promise in newer browsers: not to be returned
+  }, [job.id]);
   return (
     <section
       ref={section}
@@ -84,8 +86,15 @@ class Frame extends ReactWidget {
   }
 }
 
+/** The page of a result is ours; what it quotes is not: nothing in it is fetched. */
+const FRAME_HEAD =
+  `<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">` +
+  '<style>body { font: 13px system-ui, sans-serif } td { min-width: 2em }</style>';
+
 function ResultFrame(props: { html: string; title: string }): JSX.Element {
-  return <iframe className="jp-Itera-frame" sandbox="" srcDoc={props.html} title={props.title} />;
+  return (
+    <iframe className="jp-Itera-frame" sandbox="" srcDoc={FRAME_HEAD + props.html} title={props.title} />
+  );
 }
 
 function Result(props: { html: string; label: string }): JSX.Element {

@@ -1,0 +1,103 @@
+"""The panel in a real JupyterLab: jobs that outlive tab and server, a user's own cells, and what is not answered."""
+
+import json
+import urllib.error
+import urllib.request
+from urllib.parse import quote
+
+import nbformat
+import pytest
+from lab_server import running_lab
+from panel_page import button, new_project, open_panel, run, shoot
+
+pytestmark = pytest.mark.browser
+SLOW_RULES = """\
+import time
+
+
+def v1(row):
+    return row["text"].split()[-2]
+
+
+def v2(row):
+    time.sleep(0.15)
+    return row["text"].split()[-2]
+"""
+PROGRESS = "document.querySelector('[data-testid=itera-job] progress')?.value ?? 0"
+
+
+def status(lab, path, token=None):
+    """The status and text of an answer."""
+    headers = {"Authorization": f"token {token}"} if token else {}
+    try:
+        with urllib.request.urlopen(urllib.request.Request(lab.url + path, headers=headers)) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+def test_without_the_token_or_outside_the_root_nothing_is_said(lab, project):
+    experiment = project()
+    inside = experiment.folder.relative_to(lab.root).as_posix()
+    asked = f"/itera/experiment?path={inside}"
+    assert status(lab, asked, lab.token)[0] == 200
+    for path in (asked, "/itera/experiments", "/itera/openapi.json", f"/itera/jobs?path={inside}"):
+        code, text = status(lab, path)
+        assert code == 403
+        assert experiment.name not in text
+    outside = (f"../{lab.root.name}/{inside}", str(experiment.folder), "../../etc", "~", f"{inside}/../..")
+    answers = {status(lab, f"/itera/experiment?path={quote(path)}", lab.token) for path in outside}
+    assert {code for code, _ in answers} == {404}
+    assert len({json.loads(text)["error"]["what"] for _, text in answers}) == 1
+
+
+def test_a_closed_tab_and_a_killed_server_do_not_end_a_run(browser, tmp_path, monkeypatch):
+    with running_lab(tmp_path / "lab") as lab:
+        monkeypatch.setenv("ITERA_STATE_DIR", str(lab.state))
+        experiment = new_project(lab.root / "slow", rules=SLOW_RULES)
+        page = open_panel(lab, browser, experiment)
+        for action in ("run:0-frame", "run:1-source", "run:2-metric", "pilot"):
+            run(page, action)
+        button(page, "run:3-run").click()
+        page.locator(".jp-Dialog button.jp-mod-accept").click()
+        page.get_by_test_id("itera-progress").get_by_text(" of ").wait_for()
+        shoot(page, "job-running")
+        page.context.close()
+
+        page = open_panel(lab, browser, experiment)
+        page.wait_for_function(f"() => {PROGRESS} > 0")
+        shown = page.evaluate(PROGRESS)
+        page.wait_for_function(f"n => {PROGRESS} > n", arg=shown)
+        lab.process.kill()
+        page.get_by_text("The Jupyter server does not answer.").wait_for()
+        shoot(page, "job-no-server")
+    with running_lab(tmp_path / "lab", before=lab):
+        job = page.get_by_test_id("itera-job")
+        page.locator("[data-testid=itera-job]:not([data-state=running])").wait_for(timeout=120_000)
+        assert job.get_attribute("data-state") == "done", job.inner_text()
+        page.get_by_text("The Jupyter server does not answer.").wait_for(state="detached")
+        button(page, "run:4-diagnose").wait_for()
+        shoot(page, "job-found-again")
+        page.context.close()
+    (scored,) = (r for r in experiment.state.all("scored") if r.body["rows"] == "dev")
+    assert scored.body["arms"]["v2"]["failed"] == 0
+
+
+def test_a_user_s_own_cells_survive_a_run_by_the_panel(lab, project, panel):
+    experiment = project()
+    page = panel(experiment, "1-source")
+    run(page, "run:0-frame")
+    page.notebook.locator(".jp-Cell").last.click()
+    page.keyboard.press("Escape")
+    page.command("notebook:insert-cell-below")
+    page.keyboard.press("Enter")
+    page.keyboard.type("print(6 * 7, len(exp.train))")  # not saved: the panel does that
+    run(page, "run:1-source")
+    mine = page.notebook.locator(".jp-CodeCell").last
+    mine.get_by_text("42 20").wait_for()
+    assert "print(6 * 7" in mine.inner_text()
+    shoot(page, "own-cell")
+    saved = nbformat.read(experiment.folder / "notebooks" / "1-source.ipynb", as_version=4)
+    assert saved.cells[-1].outputs[0].text == "42 20\n"
+    assert page.problems == []
