@@ -19,11 +19,12 @@ $(STAMP): pyproject.toml $(wildcard jupyter/*/*.json jupyter/*/*/*.json)
 demo: venv
 	$(BIN)/itera demo
 
+# One process a core; the tests of a file stay together, because they share an experiment.
 test: venv
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile -m "not slow"
 
 test-all: venv
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile
 
 lint: venv
 	$(BIN)/ruff check .

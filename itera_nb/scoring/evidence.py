@@ -247,8 +247,8 @@ class _Grid:
         return cls(rows, columns, (n, found.size))
 
     def fill(self, values: pd.Series[Any] | Floats) -> Floats:
-        """The values as n x T, NaN where there is none."""
-        table = np.full(self.shape, np.nan)
+        """The values as n x T, NaN where there is none; by columns, since means go over the few trials."""
+        table = np.full(self.shape, np.nan, order="F")
         table[self.rows, self.columns] = np.asarray(values, dtype=np.float64)
         return table
 

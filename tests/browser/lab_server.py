@@ -109,7 +109,7 @@ def running_lab(home, *, python=sys.executable, before=None, path=None):
         name: home / name for name in ("root", "state", "config", "data", "runtime", "ipython", "settings")
     }
     for folder in folders.values():
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     _quiet_settings(folders["settings"])
     port, token = (
         (int(before.url.rpartition(":")[2]), before.token)

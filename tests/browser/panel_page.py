@@ -10,7 +10,7 @@ from world import RULES, tickets, write_csv
 from itera_nb.scaffold import Wanted, new
 
 SHOTS = os.environ.get("ITERA_SHOTS")
-RULES = ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa"]
+WCAG = ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa"]
 CONFIRMED = ("run:3-run", "verdict")
 PHASES = ("run:0-frame", "run:1-source", "run:2-metric", "pilot", "run:3-run", "run:4-diagnose", "verdict")
 
@@ -42,7 +42,7 @@ def shoot(page, name):
 
 def accessible(page, selector):
     """What axe finds in the elements of a selector: rule and elements; empty if it is clean."""
-    found = Axe().run(getattr(page, "page", page), context=selector, options={"runOnly": RULES})
+    found = Axe().run(getattr(page, "page", page), context=selector, options={"runOnly": WCAG})
     return [
         (v["id"], [(n["target"], n["html"][:200]) for n in v["nodes"]]) for v in found.response["violations"]
     ]
