@@ -10,7 +10,7 @@ import secrets
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -207,6 +207,14 @@ class Experiment:
         )
 
     @property
+    def opened_here(self) -> bool:
+        """Whether this computer opened the test set, or holds a recipient's key; a clone of others only looks on."""
+        from itera_nb.seal import custody, heads
+
+        head = heads.recall(self.genesis)
+        return (head is not None and head.opened) or (self.custody.escrow and custody.has_identity())
+
+    @property
     def secret(self) -> Secret:
         """The private key and split seed, from custody: for the two isolated processes only.
 
@@ -309,8 +317,12 @@ class Experiment:
         frame.to_parquet(buffer, index=False)
         return self.write_bytes(name, buffer.getvalue())
 
-    def read_frame(self, name: str, *, sha256: str | None = None) -> pd.DataFrame:
+    def read_frame(
+        self, name: str, *, sha256: str | None = None, without: Collection[str] = ()
+    ) -> pd.DataFrame:
         """Read a Parquet file of this experiment; with `sha256`, only if it is the recorded file.
+
+        Columns named in `without` are left out, where there are such.
 
         Raises:
             RecordError: If the file is missing or not the recorded one.
@@ -325,7 +337,12 @@ class Experiment:
             raise RecordError(f"{name} is missing", fix="put it back; its hash is in the ledger") from None
         if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
             raise RecordError(f"{name} is not the file that was recorded", fix="put the original file back")
-        return pd.read_parquet(io.BytesIO(data))
+        columns = None
+        if without:
+            import pyarrow.parquet as pq
+
+            columns = [column for column in pq.read_schema(io.BytesIO(data)).names if column not in without]
+        return pd.read_parquet(io.BytesIO(data), columns=columns)
 
     def isolated(
         self,

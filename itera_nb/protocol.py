@@ -176,9 +176,21 @@ class State:
         """Ids of the dev rows whose text was shown to a person."""
         return {row for record in self.all("revealed") for row in record.body["ids"]}
 
+    @property
+    def readings(self) -> dict[str, int]:
+        """Why dev rows were read -> how many, in the order of the first reading."""
+        found: dict[str, int] = {}
+        for record in self.all("revealed"):
+            found[record.body["why"]] = found.get(record.body["why"], 0) + len(record.body["ids"])
+        return found
+
     def answer(self, safeguard: str) -> Record | None:
         """The reason with which a person accepted this safeguard's question."""
         return next((r for r in reversed(self.all("accepted")) if r.body["safeguard"] == safeguard), None)
+
+    def answers(self, safeguard: str) -> int:
+        """How often a person has accepted this safeguard's question."""
+        return sum(r.body["safeguard"] == safeguard for r in self.all("accepted"))
 
     @property
     def head(self) -> str:
@@ -372,12 +384,14 @@ SPRINT_OPEN = Need(
     ),
 )
 SPRINTS_LEFT = Need(
-    lambda s: bool(s.ungated) or len(s.all("gate")) < MAX_SPRINTS,
-    lambda _: Refusal(
+    lambda s: bool(s.ungated) or len(s.all("gate")) < MAX_SPRINTS + s.answers("SG22"),
+    lambda s: Refusal(
         "SG22",
-        f"{MAX_SPRINTS} sprints are over.",
+        f"{len(s.all('gate'))} sprints are over.",
         why="each sprint spends some of what the dev rows can still tell.",
-        instead="lock what passed:       itera run   (or exp.lock() in 4-diagnose)",
+        instead="lock what passed:       itera run   (or exp.lock() in 4-diagnose)\n"
+        'one more, if an audit of the gates passes: itera run --accept SG22="why"',
+        asks=True,
     ),
 )
 PREVIOUS_SCORED = Need(
@@ -436,6 +450,9 @@ NEEDS: dict[str, tuple[Need, ...]] = {
     "pilot_passed": (METRIC,),
     "scored": (PILOT, AUDIT, NOT_LOCKED),
     "judge_checked": (DEV_SCORED, NOT_OPENED),
+    "labels_audited": (DEV_SCORED, NOT_OPENED),
+    "screened": (METRIC, NOT_LOCKED),
+    "proposal_refused": (DEV_SCORED, NOT_LOCKED),
     "iteration_registered": (DEV_SCORED, NOT_LOCKED, PREVIOUS_SCORED, SPRINT_OPEN, SPRINTS_LEFT),
     "gate": (DEV_SCORED, NOT_LOCKED, SPRINT_RAN, PREVIOUS_SCORED),
     "locked": (DEV_SCORED, NOT_LOCKED, GATED, CLEAN),
@@ -473,7 +490,7 @@ PHASE_NEEDS: dict[str, tuple[Need, ...]] = {
     "3-run": (METRIC, PILOT, AUDIT),
     "4-diagnose": (DEV_SCORED,),
 }
-ASKING = {"SG03", "SG08", "SG12", "SG13", "budget"}
+ASKING = {"SG03", "SG08", "SG12", "SG13", "SG22", "SG30", "budget"}
 """Safeguards whose question a person may answer with a reason."""
 JUDGED_BY_A_PERSON = ASKING | {"SG11", "SG23"}
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from itera_nb.exceptions import IteraError, Refusal
 from itera_nb.experiment import Experiment
@@ -20,6 +21,11 @@ from itera_nb.models.credentials import load_dotenv, refuse_keys
 from itera_nb.protocol import ASKING, SAFEGUARDS, check
 from itera_nb.report import phases, tables
 from itera_nb.report.view import View
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from itera_nb.diagnosis.proposer import Proposer
 
 
 def open(folder: str | Path = ".") -> Session:  # noqa: A001 - reads as itera_nb.open(folder)
@@ -186,6 +192,13 @@ class Session(_Room):
         scored = score_registered(self.experiment, part, trials=trials, cluster=scheduler)
         return phases.scores(self.experiment.spec, part, scored)
 
+    def screen(self) -> View:
+        """Score the arms of [screen] beside the registered ones on train, to choose at most three."""
+        from itera_nb.scoring.screen import screen
+
+        self._unchanged()
+        return phases.screened(self.experiment.spec, *screen(self.experiment))
+
     def noise(self) -> View:
         """The noise floor: what changes when nothing is changed."""
         from itera_nb.scoring.registered import dev_evidence
@@ -228,17 +241,59 @@ class Session(_Room):
         return revealed(self.experiment, [ids] if isinstance(ids, str) else list(ids), why)
 
     def clusters(self) -> View:
-        """Net effect by slice and failure mode."""
-        from itera_nb.diagnosis.loop import by_group
+        """Where each arm wins and loses on dev: by declared columns, and by words that train rows share."""
+        from itera_nb.diagnosis.clusters import find_clusters
 
-        return phases.groups(by_group(self.experiment))
+        return phases.clusters(find_clusters(self.experiment))
 
-    def iterate(self) -> View:
-        """Register and score the next queued iteration, or show those that ran."""
-        from itera_nb.diagnosis.loop import iterate
+    def diffs(self, part: str = "dev") -> pd.DataFrame:
+        """Every row of train or dev against the baseline as a table of figures, without any row text.
+
+        Returns:
+            For each arm and row the columns of `itera_nb.diagnosis.diffs.row_differences`.
+        """
+        from itera_nb.diagnosis.diffs import part_differences
+
+        return part_differences(self.experiment, part)
+
+    def labels(self, *, sheet: bool = False, second: str | None = None) -> View:
+        """Whether rows that every arm fails are hard or wrongly labelled; read back and recorded when done.
+
+        Args:
+            sheet: Write runs/labels.csv for a person; its dev rows count as read.
+            second: A column with another source's labels, in place of a person.
+
+        Raises:
+            Refusal: SG10, before dev is scored; SG02, once the test set was opened.
+            IteraError: The rows have no labels, or the worksheet cannot be read.
+        """
+        from itera_nb.diagnosis.label_noise import audit_by, standing, write_sheet
+        from itera_nb.report.labels import labels_view
+
+        if second is not None:
+            return labels_view(audit_by(self.experiment, second))
+        return labels_view((write_sheet if sheet else standing)(self.experiment))
+
+    def failures(self, arm: str | None = None, n: int = 20) -> View:
+        """The first train rows that an arm (by default each in turn) fails, in full: free to read."""
+        from itera_nb.widgets.inspection import failures
+
+        return failures(self.experiment, arm, n)
+
+    def iterate(self, proposer: Proposer | None = None) -> View:
+        """Register and score what the queue holds or the proposer proposes, or show those that ran.
+
+        Args:
+            proposer: Who is asked once the queue is empty, in place of the registered one.
+        """
+        from itera_nb.diagnosis.autonomy import iterate
+        from itera_nb.diagnosis.sprint import queued
 
         self._unchanged()
-        return phases.iterations(iterate(self.experiment))
+        found = iterate(self.experiment, proposer)
+        waiting = [name for name, _ in queued(self.experiment)]
+        refusal = check("iteration_registered", self.experiment.state)
+        return phases.iterations(found, waiting, refusal.what if refusal else "")
 
     def gate(self) -> View:
         """Judge every change of the open sprint by its class and measured evidence; a form for a person."""

@@ -21,6 +21,7 @@ from pydantic import (
     Field,
     RootModel,
     ValidationError,
+    field_validator,
     model_validator,
 )
 from pydantic_core import ErrorDetails
@@ -285,11 +286,16 @@ class RunSpec(_Section):
 
 
 class IterateSpec(_Section):
-    """`[iterate]`: who proposes iterations, and within what budget."""
+    """`[iterate]`: who proposes iterations, and within what budget (USD, and a number of iterations).
+
+    `claude` asks `model`; what stands in the queue goes first.
+    """
 
     proposer: Literal["queue", "claude"] = "queue"
     queue: str = "iterations/queue"
+    model: str | None = None
     budget_usd: float | None = Field(default=None, ge=0)
+    iterations: Annotated[int, Field(ge=1)] | None = None
 
 
 class PriceSpec(_Section):
@@ -315,6 +321,13 @@ class ModelSpec(_Section):
     api_key_env: str | None = Field(default=None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
     base_url: str | None = Field(default=None, pattern=r"^https?://")
     prices: dict[str, PriceSpec] = {}
+
+    @field_validator("api_key_env")
+    @classmethod
+    def _is_a_vendors(cls, name: str | None) -> str | None:
+        if name is not None and name.upper().startswith("ITERA_"):
+            raise ValueError("itera's own variables are no vendor's key: it would be sent to base_url")
+        return name
 
 
 class _Prices(RootModel[dict[str, PriceSpec]]):
@@ -345,6 +358,7 @@ class Spec(_Section):
     rule: RuleSpec = RuleSpec()
     run: RunSpec = RunSpec()
     iterate: IterateSpec | None = None
+    screen: dict[str, ArmSpec] = {}
     resources: dict[str, str] = {}
     models: dict[str, ModelSpec] = {}
     report: ReportSpec = ReportSpec()
@@ -375,8 +389,18 @@ class Spec(_Section):
         return self.frame.expected_effect or 2 * smallest
 
 
+class LiftedSpec(_Section):
+    """`[lifted]`: the table that a hardcode became, and its test, a file of functions `test_...`."""
+
+    table: str
+    test: str
+
+
 class IterationSpec(_Section):
-    """An iteration: hypothesis and one change, registered before its score can exist."""
+    """An iteration: hypothesis and one change, registered before its score can exist.
+
+    `class`, `evidence` and `action` are the gate's judgement; `by` says who made it, where no person did.
+    """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")
     hypothesis: str = Field(min_length=8)
@@ -388,6 +412,8 @@ class IterationSpec(_Section):
     class_: Literal["universal", "hardcode", "cant_tell"] | None = Field(default=None, alias="class")
     evidence: str | None = None
     action: Literal["keep", "upgrade", "lift_out", "delete"] | None = None
+    by: str | None = None
+    lifted: LiftedSpec | None = None
 
 
 def load_spec(path: Path) -> Spec:
@@ -408,18 +434,23 @@ def parse_spec(text: str, path: Path) -> Spec:
     raw = _parse(text, path)
     locate = _Locator(text)
     arms = raw.get("arms")
-    mistakes = list(_arm_structure(arms, locate)) if isinstance(arms, dict) else []
+    mistakes = list(_arm_structure("arms", arms, arms, locate)) if isinstance(arms, dict) else []
+    screen = raw.get("screen")
+    if isinstance(arms, dict) and isinstance(screen, dict):
+        mistakes += _arm_structure("screen", screen, arms | screen, locate)
     try:
         spec = Spec.model_validate(raw)
     except ValidationError as error:
         raise SpecError(path, [*mistakes, *_explain(error, raw, locate, Spec)]) from None
     if mistakes:
         raise SpecError(path, mistakes)
+    every = spec.arms | spec.screen
     resolved = {name: _inherited(spec.arms, name) for name in spec.arms}
+    screened = {name: _inherited(every, name) for name in spec.screen}
     preset = spec.split.preset or ("iterate" if spec.iterate else "confirm")
     split = spec.split.model_copy(update={"preset": preset})
     models = _with_prices(spec.models, path.parent / PRICES)
-    spec = spec.model_copy(update={"arms": resolved, "split": split, "models": models})
+    spec = spec.model_copy(update={"arms": resolved, "screen": screened, "split": split, "models": models})
     if mistakes := [*_meaning(spec, locate), *_not_yet(spec, locate)]:
         raise SpecError(path, mistakes)
     return spec
@@ -603,25 +634,23 @@ def _known_keys(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
     return [field.alias or name for name, field in fields.items()]
 
 
-def _arm_structure(arms: Mapping[str, Any], locate: _Locator) -> Iterator[Mistake]:
-    for name, arm in arms.items():
+def _arm_structure(
+    section: str, named: Mapping[str, Any], arms: Mapping[str, Any], locate: _Locator
+) -> Iterator[Mistake]:
+    for name, arm in named.items():
         if not NAME.fullmatch(name):
-            yield Mistake(
-                locate.line(["arms", name]), f"arms.{name}", "a name is lower-case letters, digits and dashes"
-            )
+            message = "a name is lower-case letters, digits and dashes"
+            yield Mistake(locate.line([section, name]), f"{section}.{name}", message)
+        at = [section, name, "from"]
         seen, parent = {name}, arm.get("from") if isinstance(arm, dict) else None
         while isinstance(parent, str):
             if parent not in arms:
                 near = difflib.get_close_matches(parent, list(arms), n=1)
                 hint = f'; did you mean "{near[0]}"?' if near else ""
-                yield Mistake(
-                    locate.line(["arms", name, "from"]), f"arms.{name}.from", f"no arm {parent!r}{hint}"
-                )
+                yield Mistake(locate.line(at), f"{section}.{name}.from", f"no arm {parent!r}{hint}")
                 break
             if parent in seen:
-                yield Mistake(
-                    locate.line(["arms", name, "from"]), f"arms.{name}.from", "arms inherit in a circle"
-                )
+                yield Mistake(locate.line(at), f"{section}.{name}.from", "arms inherit in a circle")
                 break
             seen.add(parent)
             parent = arms[parent].get("from") if isinstance(arms[parent], dict) else None
@@ -650,7 +679,9 @@ def _meaning(spec: Spec, locate: _Locator) -> Iterator[Mistake]:
         yield Mistake(at, "arms", f"exactly one arm has `baseline = true`, found {found}")
         return
     if not 1 <= len(spec.candidates) <= MAX_CANDIDATES:
-        found = f"1 to 3 arms beside the baseline, found {len(spec.candidates)}"
+        found = f"1 to 3 arms beside the baseline, found {len(spec.candidates)} (SG08)"
+        if spec.candidates:
+            found += "; move the others to [screen.NAME] and choose on train: itera screen"
         yield Mistake(locate.line(["arms"]), "arms", found)
     for name, arm in spec.arms.items():
         for key, message in _arm_needs(arm):
@@ -661,6 +692,8 @@ def _meaning(spec: Spec, locate: _Locator) -> Iterator[Mistake]:
         yield Mistake(locate.line(["source"]), "source.expected", message)
     yield from _judge_meaning(spec, locate)
     yield from _recorded_meaning(spec, locate)
+    yield from _iterate_meaning(spec, locate)
+    yield from _screen_meaning(spec, locate)
     if spec.source.expected in spec.source.inputs:
         message = f"{spec.source.expected!r} is the label: an arm that sees it answers from it (SG01)"
         yield Mistake(locate.line(["source", "inputs"]), "source.inputs", message)
@@ -720,6 +753,30 @@ def _recorded_meaning(spec: Spec, locate: _Locator) -> Iterator[Mistake]:
             yield Mistake(locate.line(["arms", name, "few_shot"]), f"arms.{name}.few_shot", message)
 
 
+def _iterate_meaning(spec: Spec, locate: _Locator) -> Iterator[Mistake]:
+    """What a proposer that is paid needs."""
+    iterate = spec.iterate
+    if iterate is None or iterate.proposer != "claude":
+        return
+    if iterate.model is None or not all(iterate.model.partition("/")):
+        yield Mistake(locate.line(["iterate"]), "iterate.model", 'expected "vendor/model": who proposes')
+    if iterate.budget_usd is None:
+        message = "a proposer that is paid needs a budget in USD"
+        yield Mistake(locate.line(["iterate"]), "iterate.budget_usd", message)
+
+
+def _screen_meaning(spec: Spec, locate: _Locator) -> Iterator[Mistake]:
+    """What arms that are only screened on train need."""
+    for name, arm in spec.screen.items():
+        at, key = locate.line(["screen", name]), f"screen.{name}"
+        if name in spec.arms:
+            yield Mistake(at, key, "an arm of that name is registered")
+        if arm.baseline or arm.negative_control:
+            yield Mistake(at, key, "a screened arm is a candidate: no baseline, no negative control")
+        for missing, message in _arm_needs(arm):
+            yield Mistake(at, f"{key}.{missing}", message)
+
+
 def _second_fault(judge: JudgeSpec) -> str | None:
     """What is wrong with `second`, if anything."""
     if judge.second in {"none", "human"}:
@@ -755,7 +812,6 @@ def _not_yet(spec: Spec, locate: _Locator) -> Iterator[Mistake]:
     folder = "; results that nothing can seal are compared without a folder: itera compare A.csv B.csv"
     later: list[tuple[bool, Sequence[str], str]] = [
         (spec.split.preset == "none", ["split", "preset"], folder),
-        (spec.iterate is not None and spec.iterate.proposer == "claude", ["iterate", "proposer"], ""),
         (bool(spec.source.media), ("source", "media"), ""),
         (spec.report.examples, ("report", "examples"), ""),
     ]

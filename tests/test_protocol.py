@@ -83,6 +83,8 @@ TABLE = [
     ("pilot_passed", ["metric_locked"], "SG04"),
     ("scored", ["pilot_passed"], "SG10"),
     ("scored", ["audit_passed"], "SG11"),
+    ("screened", ["metric_locked"], "SG04"),
+    ("proposal_refused", ["scored"], "SG10"),
     ("iteration_registered", ["scored"], "SG10"),
     ("gate", ["scored"], "SG10"),
     ("locked", ["scored"], "SG10"),
@@ -104,6 +106,7 @@ def history(event):
         return [*TO_SCORES, *sprint(1)]
     order = [*TO_VERDICT, "concluded"]
     before = {"iteration_registered": "locked", "revealed": "baseline_measured", "audit_accepted": "sealed"}
+    before |= {"screened": "pilot_passed", "proposal_refused": "locked"}
     before |= {"resumed": "verdict", "amended": "sampled", "judge_checked": "locked"}
     before |= dict.fromkeys(["resealed", "contamination", "evicted"], "baseline_measured")
     return order[: order.index(before.get(event, event))]
@@ -395,7 +398,7 @@ def test_who_acts_next():
     assert actor("1-source", state("created", "frame_locked", refused_attempt("SG07"))) == "itera"
     assert actor("2-metric", state("created", "frame_locked", refused_attempt("SG12"))) == "itera"
     assert actor("4-diagnose", state(*TO_SCORES, *sprint(1))) == "you"
-    assert actor("5-verdict", state(("created", {"custody": "escrow"}))) == "custodian"
+    assert actor("5-verdict", state(("sealed", {"custody": {"mode": "escrow"}}))) == "custodian"
 
 
 def test_a_question_is_open_until_something_happens():

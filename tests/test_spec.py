@@ -250,7 +250,6 @@ def test_the_control_sample_parses(load):
 def test_other_features_of_a_later_version(mistakes):
     texts = {
         "source.media": BASE + 'media = ["image"]\n',
-        "iterate.proposer": BASE + '[iterate]\nproposer = "claude"\n',
     }
     for key, text in texts.items():
         assert (key, LATER) in {found[1:] for found in mistakes(text)}, key
@@ -394,6 +393,7 @@ def test_the_nearest_key_of_an_arm_whatever_its_name(mistakes, arm):
         (BASE + '[run]\ntrials = "3"\n', "trials", "run.trials", "valid integer"),
         (BASE + '[metric]\nfailure_modes = { a = "x" }\n', "failure_modes", "metric.failure_modes.a", "valid dictionary"),
         (BASE + '[models.x]\napi_key = "sk"\n', "api_key", "models.x.api_key", "api_key_env"),
+        (BASE + '[models.x]\napi_key_env = "itera_IDENTITY"\n', "api_key_env", "models.x.api_key_env", "no vendor's key"),
     ],
 )  # fmt: skip
 def test_a_mistake_stands_at_its_line_and_key(mistakes, text, at, key, words):
@@ -410,7 +410,9 @@ def test_names_of_arms(mistakes, name):
 
 def test_four_candidates_are_too_many_and_a_control_is_not_one(load, mistakes):
     more = [f'[arms.c{i}]\nfrom = "a"\nchange = "c"\n' for i in range(MAX_CANDIDATES)]
-    assert mistakes(BASE + "".join(more))[0][2].endswith("found 4")
+    said = mistakes(BASE + "".join(more))[0][2]
+    assert "found 4 (SG08)" in said
+    assert "itera screen" in said
     control = '[arms.again]\nfrom = "a"\nnegative_control = true\nchange = "none"\n'
     assert len(load(BASE + "".join(more[:-1]) + control).candidates) == MAX_CANDIDATES
     only = BASE.replace('change = "other code"', 'change = "none"\nnegative_control = true')

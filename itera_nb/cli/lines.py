@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from itera_nb.exceptions import StoppedError
+from itera_nb.exceptions import StoppedError, printable
 from itera_nb.experiment import Experiment
 from itera_nb.models.checks import models_of
 from itera_nb.models.credentials import find_key, key_variable
@@ -100,7 +100,7 @@ def dev(experiment: Experiment) -> str:
     )
     judged = "".join(f"\n           {note}" for note in judge_notes(record.body))
     floor = f"noise floor {_floor(experiment.state)}"
-    return f"{head}{wrong}\n           {scores}   (dev: not evidence)   {floor}{judged}"
+    return printable(f"{head}{wrong}\n           {scores}   (dev: not evidence)   {floor}{judged}")
 
 
 def _floor(state: State) -> str:
@@ -135,7 +135,8 @@ def verdict(experiment: Experiment) -> str:
     written = sorted(done.body["files"]) if done else []
     files = "  ".join([*(f for f in written if "/" not in f), "charts/"])
     where = os.path.relpath(experiment.path("conclusion.html"))
-    return "\n".join([*lines, f"{files}    record head {head}", f"open {where}", anchor_hint(experiment)])
+    told = [*lines, f"{files}    record head {head}", f"open {where}", anchor_hint(experiment)]
+    return printable("\n".join(told))  # slices are named by values of the rows
 
 
 def anchor_hint(experiment: Experiment) -> str:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from itera_nb.cli.seal import RECIPIENT
-from itera_nb.exceptions import IteraError
+from itera_nb.exceptions import IteraError, Refusal
 from itera_nb.experiment import Experiment
+from itera_nb.protocol import JUDGED_BY_A_PERSON, SAFEGUARDS
 
 if TYPE_CHECKING:
     from itera_nb.session import Session
@@ -37,6 +40,11 @@ def plan(folder: Path) -> None:
 @click.command()
 @FOLDER
 @click.option("--yes", is_flag=True, help="Answer the pilot's one question with yes.")
+@click.option(
+    "--unattended",
+    is_flag=True,
+    help="Nobody is there: no question; a change that is not shown to be universal is deleted.",
+)
 @click.option("--show-pilot", is_flag=True, help="Show the pilot's requests and outputs in full.")
 @click.option(
     "--scheduler",
@@ -51,6 +59,7 @@ def run(
     folder: Path,
     *,
     yes: bool,
+    unattended: bool,
     show_pilot: bool,
     scheduler: str | None,
     accepts: tuple[str, ...],
@@ -58,9 +67,7 @@ def run(
 ) -> None:
     """Phases 0-4 headless: progress, resumable; shows frame and pilot, and asks once."""
     import itera_nb
-    from itera_nb.cli import lines
     from itera_nb.cli.seal import choose_custody
-    from itera_nb.notebooks.drive import run_phase
     from itera_nb.scoring.cluster import SCHEDULER
 
     if scheduler:
@@ -76,10 +83,31 @@ def run(
             )
         click.echo(exp.accept(safeguard.strip(), why.strip()).text)
     choose_custody(experiment, recipients)
+    with _waiting():
+        _phases(exp, yes=yes, unattended=unattended, show_pilot=show_pilot)
+
+
+@contextmanager
+def _waiting() -> Iterator[None]:
+    """Say in one line that a person is needed, before the refusal says why."""
+    try:
+        yield
+    except Refusal as refusal:
+        if refusal.safeguard in JUDGED_BY_A_PERSON:
+            first = refusal.instead.partition("\n")[0]
+            click.echo(f"waiting for you: {refusal.safeguard} {SAFEGUARDS.get(refusal.safeguard, '')}: {first}")
+        raise
+
+
+def _phases(exp: Session, *, yes: bool, unattended: bool, show_pilot: bool) -> None:
+    from itera_nb.cli import lines
+    from itera_nb.notebooks.drive import run_phase
+
+    experiment = exp.experiment
     for phase, line in (("0-frame", lines.frame), ("1-source", lines.source), ("2-metric", lines.metric)):
         run_phase(experiment, phase)
         click.echo(line(experiment))
-    _pilot(exp, yes=yes, in_full=show_pilot)
+    _pilot(exp, yes=yes or unattended, in_full=show_pilot)
     run_phase(experiment, "3-run")
     click.echo(lines.dev(experiment))
     if experiment.spec.judge is not None:
@@ -87,7 +115,7 @@ def run(
         from itera_nb.verdict.dev_check import check_judge
 
         click.echo(check_line(experiment.spec, check_judge(experiment)))
-    run_phase(experiment, "4-diagnose")
+    run_phase(experiment, "4-diagnose", unattended=unattended)
     click.echo(lines.diagnose(experiment))
     done, custody = experiment.state.has("verdict"), experiment.custody
     ready = "ready. The sealed test opens once: itera verdict"

@@ -52,7 +52,7 @@ def choose_custody(experiment: Experiment, values: Sequence[str]) -> None:
         if {r.key for r in chosen} - {r.key for r in experiment.custody.recipients}:
             raise IteraError(
                 f"the rows are sealed already: {experiment.custody.words}",
-                fix="to change who can open them, seal anew: itera reseal",
+                fix="new rows, other holders: itera new NAME",
             )
         return
     if chosen:

@@ -37,7 +37,8 @@ def show(folder: Path) -> None:
     if not experiment.state.decided:
         raise IteraError("there is no verdict yet", fix="itera status says what comes next")
     page = experiment.path("conclusion.html")
-    if next_phase(experiment.state) is not None or not page.is_file():
+    is_written = next_phase(experiment.state) is None
+    if not page.is_file() if is_written else experiment.opened_here:
         conclude(experiment)
     click.echo(lines.verdict(experiment))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -107,14 +108,16 @@ def by_column(
     if pairs.weights is not None:
         edges = np.unique(np.quantile(pairs.weights, np.linspace(0, 1, DECILES + 1)))
         codes = np.clip(np.searchsorted(edges, pairs.weights, side="right") - 1, 0, max(len(edges) - 2, 0))
-        bounds = [f"severity {low:,.4g} to {high:,.4g}" for low, high in zip(edges, edges[1:], strict=False)]
+        bounds = [f"severity {low:,.4g} to {high:,.4g}" for low, high in pairwise(edges)]
         found += sides.groups("severity", bounds or [f"severity {edges[0]:,.4g}"], codes)
     for mode in pairs.modes.get(arm, {}):
         found.append(sides.mode(mode, baseline))
     return found
 
 
-def by_text(evidence: Evidence, arm: str, baseline: str, fail_below: float, groups: TextGroups) -> list[Cluster]:
+def by_text(
+    evidence: Evidence, arm: str, baseline: str, fail_below: float, groups: TextGroups
+) -> list[Cluster]:
     """Groups of dev rows by their words; `groups.codes` holds the group of each of the evidence's rows."""
     sides = _Sides.of(evidence, arm, baseline, fail_below)
     names = [", ".join(terms) or UNKNOWN for terms in groups.terms]
@@ -140,9 +143,7 @@ def text_groups(train: Sequence[str], texts: Sequence[str], seed: int) -> TextGr
         from sklearn.cluster import KMeans
         from sklearn.feature_extraction.text import TfidfVectorizer
     except ImportError:
-        raise IteraError(
-            "groups by text need scikit-learn", fix='pip install "itera-nb[diagnose]"'
-        ) from None
+        raise IteraError("groups by text need scikit-learn", fix='pip install "itera-nb[diagnose]"') from None
     sample = list(train)
     if len(sample) > FIT_ROWS:
         chosen = np.random.default_rng(seed).choice(len(sample), FIT_ROWS, replace=False)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from itera_nb.exceptions import IteraError
+from itera_nb.experiment import Experiment
 from itera_nb.scoring.evidence import Evidence, Floats
+from itera_nb.scoring.registered import part_results, registered_modes
+from itera_nb.scoring.runs import evidence_of, part_rows
 from itera_nb.stats.paired import row_means
 
 WIN, LOSS, FLAKY, BOTH_PASS, BOTH_FAIL = "win", "loss", "flaky", "both pass", "both fail"
@@ -38,10 +43,8 @@ def row_differences(evidence: Evidence, arm: str, baseline: str, fail_below: flo
     high, low = row_means(one), row_means(two)
     columns: dict[str, Any] = {
         "id": list(evidence.ids),
-        "arm": pd.Categorical.from_codes(np.zeros(len(high), dtype=np.int8), [arm]),
-        "kind": pd.Categorical.from_codes(
-            kind_codes(one, two, fail_below, pairwise=evidence.pairwise), list(KINDS)
-        ),
+        "arm": _categorical(np.zeros(len(high), dtype=np.int8), [arm]),
+        "kind": _categorical(kind_codes(one, two, fail_below, pairwise=evidence.pairwise), KINDS),
         "base_score": low,
         "score": high,
         "d": high - low,
@@ -60,30 +63,34 @@ def row_differences(evidence: Evidence, arm: str, baseline: str, fail_below: flo
 
 
 def mode_bits(evidence: Evidence, arm: str) -> NDArray[np.int32]:
-    """n bit masks over the failure modes, in their registered order: set where any trial shows the mode."""
+    """Bit masks (n) over the failure modes, in their registered order: set where any trial shows the mode."""
     masks = np.zeros(len(evidence.ids), dtype=np.int32)
     for bit, flags in enumerate(evidence.modes.get(arm, {}).values()):
         masks |= np.where(np.nan_to_num(flags).any(axis=1), 1 << bit, 0).astype(np.int32)
     return masks
 
 
-def _mode_names(evidence: Evidence, arm: str) -> pd.Categorical:
+def _categorical(codes: NDArray[Any], names: Sequence[str]) -> pd.Categorical[Any]:
+    return pd.Categorical.from_codes(codes, dtype=pd.CategoricalDtype(list(names)))
+
+
+def _mode_names(evidence: Evidence, arm: str) -> pd.Categorical[Any]:
     found, codes = np.unique(mode_bits(evidence, arm), return_inverse=True)
     names = list(evidence.modes[arm])
     sets = [", ".join(n for bit, n in enumerate(names) if mask >> bit & 1) for mask in found]
-    return pd.Categorical.from_codes(codes, sets)
+    return _categorical(codes, sets)
 
 
 def _slice_columns(evidence: Evidence) -> list[str]:
     return list(dict.fromkeys(name.partition("=")[0] for name in evidence.slices))
 
 
-def _labels(evidence: Evidence, column: str) -> pd.Categorical:
+def _labels(evidence: Evidence, column: str) -> pd.Categorical[Any]:
     members = {n: m for n, m in evidence.slices.items() if n.partition("=")[0] == column}
     codes = np.full(len(evidence.ids), -1, dtype=np.int32)
     for code, mask in enumerate(members.values()):
         codes[mask] = code
-    return pd.Categorical.from_codes(codes, [name.partition("=")[2] for name in members])
+    return _categorical(codes, [name.partition("=")[2] for name in members])
 
 
 def kind_codes(one: Floats, two: Floats, fail_below: float, *, pairwise: bool) -> NDArray[np.int8]:
@@ -108,3 +115,24 @@ def _varies(scores: Floats) -> NDArray[np.bool_]:
     high, low = (np.nan_to_num(scores, nan=fill) for fill in (-1.0, 2.0))
     varies: NDArray[np.bool_] = high.max(axis=1) > low.min(axis=1)
     return varies
+
+
+def part_differences(experiment: Experiment, part: str) -> pd.DataFrame:
+    """`row_differences` of every arm and iteration that is scored on train or dev, one below the other.
+
+    Raises:
+        Refusal: SG01 for any other part.
+        IteraError: The part is not scored yet.
+    """
+    spec, modes = experiment.spec, registered_modes(experiment)
+    part_rows(experiment, part)
+    if experiment.state.scored(part) is None:
+        raise IteraError(f"the arms are not scored on {part} yet", fix=f'exp.run("{part}")')
+    results = part_results(experiment, part, readable=False)
+    evidence = evidence_of(experiment, results, part, modes)
+    tables = [
+        row_differences(evidence, arm, spec.baseline, spec.metric.fail_below)
+        for arm in evidence.scores
+        if arm != spec.baseline
+    ]
+    return pd.concat(tables, ignore_index=True)

@@ -2,32 +2,53 @@
 
 from __future__ import annotations
 
-import ast
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from itera_nb.arms.manifest import Manifest
-from itera_nb.scoring.evidence import Evidence, compare
+from itera_nb.diagnosis.conditions import Condition
+from itera_nb.protocol import MAX_SPRINTS
+from itera_nb.scoring.evidence import Comparison, Evidence, compare
 from itera_nb.stats import overfit
 from itera_nb.stats.decision import effect_text
+from itera_nb.stats.paired import Delta, row_means
 
-CLASSES = ("universal", "hardcode", "cant_tell")
-DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-ACTIONS = ("keep", "upgrade", "lift_out", "delete")
+UNIVERSAL, HARDCODE, CANT_TELL = CLASSES = ("universal", "hardcode", "cant_tell")
+KEEP, UPGRADE, LIFT_OUT, DELETE = ACTIONS = ("keep", "upgrade", "lift_out", "delete")
+NEXT_SPRINT, LOCK, KILL = "next sprint", "lock", "kill"
+SUSPECTED = "hardcode suspected"
+SHOWN = 5
+FEWEST_DROPPED = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """An effect on n rows (fraction) and its interval."""
+
+    n: int
+    estimate: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True, slots=True)
 class GateEvidence:
-    """What was measured of one change against its parent on dev; effects are fractions.
+    """What was measured of one change against what it was built on, on dev; effects are fractions.
 
     Attributes:
-        literals: Strings that the change added.
+        literals: What the change added and what tells rows apart.
         touched: Dev rows that contain one of them.
-        verdict: "hardcode suspected", "survives", "unclear" or "not testable".
-        top_cluster_share: Share of the gain held by the cluster that gains most, or None.
+        verdict: "hardcode suspected", "survives", "unclear" or "not testable", from the rows touched.
+        top_cluster_share: Share of the gain held by the cluster (else slice) that gains most, or None.
+        effect: On all dev rows.
+        unseen: On the dev rows whose text nobody was shown.
+        without_top: Effect without the cluster or slice that gains most, or None.
+        conditions: Conditions on literals that the change added, in words.
+        proposed: The class that these figures suggest; a person or a judge decides.
+        why: The reasons for it.
     """
 
     literals: list[str]
@@ -37,65 +58,156 @@ class GateEvidence:
     verdict: str
     top_cluster_share: float | None
     sentence: str
-
-
-def added_literals(manifest: Manifest, parent: Manifest) -> list[str]:
-    """Strings that stand in an arm's code, and words in its template, that its parent does not have."""
-    return sorted(_literals(manifest) - _literals(parent))
-
-
-def _literals(manifest: Manifest) -> set[str]:
-    found: set[str] = set()
-    for path, file in manifest.files.items():
-        text = file.read_text("utf-8")
-        if not path.endswith(".py"):
-            found |= {word for word in text.split() if len(word) > 2}
-            continue
-        tree = ast.parse(text)
-        documentation = {
-            ast.get_docstring(n, clean=False) for n in ast.walk(tree) if isinstance(n, DOCUMENTED)
-        }
-        constants = {n.value for n in ast.walk(tree) if isinstance(n, ast.Constant)}
-        found |= {str(c) for c in constants if isinstance(c, str) and c not in documentation and len(c) > 1}
-    return found
-
-
-def touched_rows(
-    rows: Sequence[Mapping[str, Any]], inputs: Collection[str], literals: Collection[str]
-) -> np.ndarray:
-    """Mask of the rows whose input columns contain any of the literals as a whole token or value."""
-    wanted = {literal.casefold() for literal in literals}
-
-    def hit(row: Mapping[str, Any]) -> bool:
-        texts = [str(row[column]).casefold() for column in inputs]
-        return any(t in wanted or any(w in t.split() or (" " in w and w in t) for w in wanted) for t in texts)
-
-    return np.array([hit(row) for row in rows], dtype=bool)
+    effect: Figure
+    unseen: Figure | None
+    without_top: float | None
+    conditions: list[str]
+    proposed: str
+    why: list[str]
 
 
 def measure(
-    evidence: Evidence, arm: str, parent: str, touched: np.ndarray, literals: list[str]
+    evidence: Evidence,
+    arm: str,
+    parent: str,
+    touched: NDArray[np.bool_],
+    literals: Sequence[str],
+    conditions: Sequence[Condition] = (),
+    revealed: Collection[str] = (),
 ) -> GateEvidence:
-    """The gate's figures for one change: `touched` is the n-mask of rows that contain what it added."""
+    """The gate's figures for one change.
+
+    Args:
+        evidence: Dev scores.
+        arm: The change's id.
+        parent: What it is measured against.
+        touched: n-mask of the rows that contain what it added.
+        literals: What it added.
+        conditions: Conditions on literals that it added.
+        revealed: Ids of the rows that a person has read.
+    """
     compared = compare(evidence, arm, parent, 0.05)
-    touched, cluster = touched[evidence.scored(arm, parent)], compared.evidence.cluster
-    found = overfit.touched_gate(compared.d, touched, cluster, graded=evidence.graded)
-    clusters = None if cluster is None else overfit.cluster_gate(compared.d, cluster)
-    names = ", ".join(repr(x) for x in literals[:5]) or "none"
-    parts = [f"added literals: {names}", f"{int(touched.sum())} of {touched.size} dev rows contain one"]
-    if found.touched is not None:
-        parts.append(f"gain {effect_text(found.touched)} on those")
-    if found.untouched is not None:
-        parts.append(f"{effect_text(found.untouched)} on the others")
+    pairs, d, graded = compared.evidence, compared.d, evidence.graded
+    touched = touched[evidence.scored(arm, parent)]
+    seen = np.isin(np.asarray(pairs.ids), list(revealed))
+    found = overfit.touched_gate(d, touched, pairs.cluster, graded=graded)
+    read = overfit.touched_gate(d, seen, pairs.cluster, graded=graded)
+    top = _top_group(compared)
+    unseen = compared.delta if not seen.any() else read.untouched
+    class_, why = _propose(compared, found, read, (touched, seen), top, bool(conditions))
     return GateEvidence(
-        literals,
+        list(literals),
         int(touched.sum()),
         found.touched.estimate if found.touched else None,
         found.untouched.estimate if found.untouched else None,
         found.verdict,
-        clusters.top_gain_share if clusters else None,
-        "; ".join(parts),
+        top.share if top else None,
+        "; ".join(_sentence(literals, touched, found, unseen, int(seen.sum()), top, conditions)),
+        _figure(compared.delta),
+        _figure(unseen) if unseen else None,
+        top.without if top else None,
+        [str(condition) for condition in conditions],
+        class_,
+        why,
     )
+
+
+def _figure(delta: Delta) -> Figure:
+    return Figure(delta.n, delta.estimate, delta.low, delta.high)
+
+
+@dataclass(frozen=True, slots=True)
+class _Top:
+    """The cluster or slice that gains most: its share of the gain, the effect without it (fractions)."""
+
+    name: str
+    share: float
+    without: float
+    carried: bool
+
+
+def _top_group(compared: Comparison) -> _Top | None:
+    """By the declared cluster, else by each slice column; one that carries the gain comes first."""
+    d, total, tops = compared.d, float(compared.d.sum()), []
+    for name, labels in _groupings(compared.evidence):
+        if total <= 0 or np.unique(labels).size < 2:
+            continue
+        found = overfit.cluster_gate(d, labels)
+        share, rows = found.top_gain_share or 0.0, found.top_row_share
+        lost = not found.passed and name == "cluster"
+        without = total * (1 - share) / (d.size * (1 - rows))
+        tops.append(_Top(name, share, without, lost or (share > 0.5 and rows < 0.2)))
+    return max(tops, key=lambda top: (top.carried, top.share), default=None)
+
+
+def _groupings(evidence: Evidence) -> Iterator[tuple[str, NDArray[Any]]]:
+    if evidence.cluster is not None:
+        yield "cluster", evidence.cluster
+        return
+    labels: dict[str, NDArray[np.intp]] = {}
+    for number, (name, members) in enumerate(evidence.slices.items(), start=1):
+        column = name.partition("=")[0]
+        labels.setdefault(column, np.zeros(members.size, dtype=np.intp))[members] = number
+    yield from labels.items()
+
+
+def _sentence(
+    literals: Sequence[str],
+    touched: NDArray[np.bool_],
+    found: overfit.TouchedGate,
+    unseen: Delta | None,
+    seen: int,
+    top: _Top | None,
+    conditions: Sequence[Condition],
+) -> Iterator[str]:
+    yield f"added literals: {_few([repr(x) for x in literals])}"
+    yield f"{int(touched.sum())} of {touched.size} dev rows contain one"
+    if found.touched is not None:
+        yield f"gain {effect_text(found.touched)} on those"
+    if found.untouched is not None:
+        yield f"{effect_text(found.untouched)} on the others"
+    if top is not None:
+        yield f"{100 * top.without:+.1f} pp without the {top.name} that gains most"
+    if seen and unseen is not None:
+        yield f"{effect_text(unseen)} on the {unseen.n} rows that nobody read"
+    if conditions:
+        yield f"conditions on literals: {_few([str(c) for c in conditions])}"
+
+
+def _few(words: Sequence[str]) -> str:
+    more = f" and {len(words) - SHOWN} more" if len(words) > SHOWN else ""
+    return (", ".join(words[:SHOWN]) or "none") + more
+
+
+def _propose(
+    compared: Comparison,
+    found: overfit.TouchedGate,
+    read: overfit.TouchedGate,
+    masks: tuple[NDArray[np.bool_], NDArray[np.bool_]],
+    top: _Top | None,
+    conditional: bool,
+) -> tuple[str, list[str]]:
+    """The class that the figures suggest, and why; universal only where nothing speaks against it."""
+    d = compared.d
+    against = []
+    for gate, mask, where in zip((found, read), masks, ("contain what it added", "were read"), strict=True):
+        if gate.verdict == SUSPECTED or (gate.verdict == "not testable" and overfit.concentrated(d, mask)):
+            against.append(f"the gain stands on the rows that {where}")
+    if against:
+        return HARDCODE, against
+    doubts = []
+    outside = found.untouched if found.touched else compared.delta
+    if outside is None or outside.low <= 0:
+        doubts.append("no gain is shown on rows that do not contain what it added")
+    elif found.p_one_sided is not None and found.p_one_sided < 0.05 and conditional:
+        doubts.append(
+            "it decides by literals and gains more on the rows that contain them: two changes in one"
+        )
+    if top is not None and top.carried:
+        doubts.append(f"one {top.name} carries the gain")
+    if doubts:
+        return CANT_TELL, doubts
+    return UNIVERSAL, ["the gain is shown on rows that do not contain what it added"]
 
 
 def decide(class_: str, action: str, measured: GateEvidence, evidence: str | None) -> bool:
@@ -107,8 +219,84 @@ def decide(class_: str, action: str, measured: GateEvidence, evidence: str | Non
     """
     if class_ not in CLASSES or action not in ACTIONS:
         raise ValueError(f"a class is one of {', '.join(CLASSES)}; an action one of {', '.join(ACTIONS)}")
-    if class_ != "universal" and action == "keep":
+    if class_ != UNIVERSAL and action == KEEP:
         raise ValueError(f"a change classed {class_} is upgraded, lifted out or deleted, not kept")
-    if class_ == "universal" and measured.verdict == "hardcode suspected" and not (evidence or "").strip():
+    if against_the_figures(class_, measured) and not (evidence or "").strip():
         raise ValueError("a change called universal against the measured evidence needs a written reason")
-    return class_ == "universal" and action == "keep"
+    return class_ == UNIVERSAL and action == KEEP
+
+
+def against_the_figures(class_: str | None, measured: GateEvidence) -> bool:
+    """Whether a change is called universal although the figures suggest a hardcode."""
+    return class_ == UNIVERSAL and (measured.proposed == HARDCODE or measured.verdict == SUSPECTED)
+
+
+@dataclass(frozen=True, slots=True)
+class Saturation:
+    """What is left to explain on n dev rows: those that an arm fails on, without hard and mislabelled ones.
+
+    Attributes:
+        explainable: Rows that a further change could still win.
+        saturated: Whether winning every one of them would gain less than the smallest effect worth acting on.
+    """
+
+    n: int
+    failing: int
+    explainable: int
+    saturated: bool
+
+
+def saturation(
+    evidence: Evidence, arm: str, *, fail_below: float, smallest: float, excused: Collection[str] = ()
+) -> Saturation | None:
+    """What an arm's dev failures leave to explain; None for preferences, which nobody fails.
+
+    Args:
+        evidence: Dev scores.
+        arm: What the line ends in.
+        fail_below: Score below which a row has failed.
+        smallest: The smallest effect worth acting on (fraction).
+        excused: Ids of rows whose label is wrong, ambiguous or that are hard.
+    """
+    if evidence.pairwise:
+        return None
+    means = row_means(evidence.scores[arm])
+    failing = means < fail_below
+    left = failing & ~np.isin(np.asarray(evidence.ids), list(excused))
+    room = float((1 - means[left]).sum()) / len(evidence.ids)
+    return Saturation(len(evidence.ids), int(failing.sum()), int(left.sum()), room < smallest)
+
+
+@dataclass(frozen=True, slots=True)
+class LineOutcome:
+    """What follows for one arm's line: "next sprint", "lock" or "kill", and why."""
+
+    arm: str
+    outcome: str
+    why: str
+
+
+def line_outcome(
+    arm: str, actions: Sequence[str], sprint: int, left: Saturation | None, *, new: int
+) -> LineOutcome:
+    """What a gate leaves of a line.
+
+    Args:
+        arm: The registered arm.
+        actions: What was done with each of the line's changes in all its gates, oldest first.
+        sprint: Number of this gate, from 1.
+        left: What is left to explain.
+        new: How many of the changes are this gate's.
+    """
+    dropped = sum(action in {DELETE, LIFT_OUT} for action in actions)
+    if dropped >= FEWEST_DROPPED and 2 * dropped > len(actions):
+        return LineOutcome(arm, KILL, f"{dropped} of {len(actions)} changes were hardcodes")
+    if sprint >= MAX_SPRINTS:
+        return LineOutcome(arm, LOCK, f"{sprint} sprints are over")
+    if left is not None and left.saturated:
+        why = f"saturated: {left.explainable} of {left.n} dev rows are left to explain, too few to matter"
+        return LineOutcome(arm, LOCK, why)
+    if not {KEEP, UPGRADE} & set(actions[len(actions) - new :]):
+        return LineOutcome(arm, LOCK, "no change of this sprint goes on")
+    why = "failures are left to explain"
+    return LineOutcome(arm, NEXT_SPRINT, why if left is None else f"{left.explainable} of {left.n} {why}")

@@ -2,36 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from itera_nb.diagnosis import gate, sprint
+import numpy as np
+
+from itera_nb.diagnosis import gate, lifted, sprint
+from itera_nb.diagnosis.conditions import added_conditions
+from itera_nb.diagnosis.literals import Words, added_literals, words_of
 from itera_nb.exceptions import Refusal
 from itera_nb.experiment import Experiment
 from itera_nb.ledger import Record
-from itera_nb.protocol import MAX_SPRINTS
+from itera_nb.scoring.evidence import Evidence
 from itera_nb.scoring.registered import dev_evidence
 from itera_nb.scoring.runs import part_rows
 from itera_nb.spec import IterationSpec, load_iteration, parse_iteration
+from itera_nb.stats.paired import row_means
+
+PERSON = "a person"
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One change of the open sprint: its record, its file as it is now, and what was measured of it."""
+    """One change of the open sprint: its record, its file as it is now, and what was measured of it.
+
+    Attributes:
+        reference: What it was measured against: its nearest ancestor that is not dropped.
+        builds_on: The dropped changes between the two, which it brings with it: id -> action.
+    """
 
     id: str
     record: Record
     wanted: IterationSpec
     measured: gate.GateEvidence
+    reference: str
+    builds_on: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """How a person classes a change, what is done with it, and the reason; None or "" is not said yet."""
+    """How a change is classed, what is done with it, why, and who says so; None or "" is not said yet."""
 
     class_: str | None
     action: str | None
     evidence: str | None
+    by: str = PERSON
 
 
 def file_of(experiment: Experiment, name: str) -> Path:
@@ -50,21 +67,53 @@ def open_changes(experiment: Experiment) -> list[Change]:
     if not records:
         return []
     experiment.require("gate")
-    evidence, rows = dev_evidence(experiment), part_rows(experiment, "dev")
-    built, sealed = sprint.all_manifests(experiment), experiment.state.the("sealed")
+    files = {r.body["id"]: load_iteration(file_of(experiment, r.body["id"])) for r in records}
+    dropped = _dropped(experiment) | {
+        name: wanted.action for name, wanted in files.items() if wanted.action not in {None, gate.KEEP}
+    }
+    measuring = Measuring(experiment)
     found = []
     for record in records:
-        name, parent = record.body["id"], record.body["parent"]
-        literals = gate.added_literals(built[name], built[parent])
-        touched = gate.touched_rows(rows, tuple(sealed.body["inputs"]), literals)
-        measured = gate.measure(evidence, name, parent, touched, literals)
-        found.append(Change(name, record, load_iteration(file_of(experiment, name)), measured))
+        name, builds_on = record.body["id"], {}
+        reference = record.body["parent"]
+        while reference in dropped:
+            builds_on[reference] = str(dropped[reference])
+            reference = sprint.registered(experiment.state)[reference].parent
+        measured = measuring.change(name, reference)
+        found.append(Change(name, record, files[name], measured, reference, builds_on))
     return found
+
+
+class Measuring:
+    """The gate's figures of any arm or iteration against another, on dev."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        self._evidence: Evidence = dev_evidence(experiment)
+        self._built = sprint.all_manifests(experiment)
+        inputs = tuple(experiment.state.the("sealed").body["inputs"])
+        self._words: Words = words_of(part_rows(experiment, "dev"), inputs)
+        self._revealed = experiment.state.revealed
+
+    def change(self, name: str, reference: str) -> gate.GateEvidence:
+        """What `name` adds to `reference`, and what that did."""
+        new, old = self._built[name], self._built[reference]
+        conditions = added_conditions(new, old)
+        decisive = [condition.literal for condition in conditions]
+        literals = self._words.telling(added_literals(new, old), decisive)
+        touched = self._words.containing(literals)
+        return gate.measure(self._evidence, name, reference, touched, literals, conditions, self._revealed)
+
+
+def _dropped(experiment: Experiment) -> dict[str, str | None]:
+    """Iterations that did not pass a gate, and what was done with them."""
+    judged = (c for record in experiment.state.all("gate") for c in record.body["changes"])
+    return {c["id"]: c["action"] for c in judged if not c["kept"]}
 
 
 def judged(change: Change) -> Judgement:
     """The judgement that stands in the change's file."""
-    return Judgement(change.wanted.class_, change.wanted.action, change.wanted.evidence)
+    wanted = change.wanted
+    return Judgement(wanted.class_, wanted.action, wanted.evidence, wanted.by or PERSON)
 
 
 def objection(change: Change, judgement: Judgement) -> Refusal | None:
@@ -78,10 +127,18 @@ def objection(change: Change, judgement: Judgement) -> Refusal | None:
             instead=instead,
         )
     try:
-        gate.decide(judgement.class_, judgement.action, change.measured, judgement.evidence)
+        kept = gate.decide(judgement.class_, judgement.action, change.measured, judgement.evidence)
     except ValueError as error:
         why = "what a change is called decides whether it reaches the test."
         return Refusal("SG23", f"iteration {change.id}: {error}.", why=why, instead=instead)
+    for name, action in change.builds_on.items() if kept else ():
+        if action != gate.UPGRADE:
+            return Refusal(
+                "SG23",
+                f"iteration {change.id} builds on {name}, which is not kept ({action.replace('_', ' ')}).",
+                why="what is built on a change brings it to the test.",
+                instead=f'register it again with parent = {change.reference!r}; here: action = "upgrade"',
+            )
     return None
 
 
@@ -102,6 +159,7 @@ def write_judgement(experiment: Experiment, name: str, judgement: Judgement, bef
         ("class",): judgement.class_,
         ("evidence",): judgement.evidence or None,
         ("action",): judgement.action,
+        ("by",): None if judgement.by == PERSON else judgement.by,
     }
     return experiment.edit_toml(f"iterations/{name}.toml", before, values, parse_iteration)
 
@@ -110,27 +168,100 @@ def close_sprint(experiment: Experiment) -> Record | None:
     """Judge every change of the open sprint as its file says; the last gate if none is open.
 
     Raises:
-        Refusal: SG23 where a change has no class, evidence or action, or the class contradicts the figures.
+        Refusal: SG23 where a change has no class, evidence or action, the class contradicts the figures, it
+            builds on a change that was dropped, or a table that it was lifted into does not pass its test.
     """
     state = experiment.state
     if not state.ungated:
         return state.last("gate")
-    changes = []
-    for change in open_changes(experiment):
+    found = open_changes(experiment)
+    for change in found:
         if refusal := objection(change, judged(change)):
             experiment.refuse(refusal)
-        class_, action, evidence = change.wanted.class_, change.wanted.action, change.wanted.evidence
-        changes.append(
-            {
-                "id": change.id,
-                "class": class_,
-                "action": action,
-                "evidence": evidence,
-                "measured": asdict(change.measured),
-                "kept": gate.decide(str(class_), str(action), change.measured, evidence),
-            }
-        )
+    changes = [_judged(experiment, change) for change in found]
     number = len(state.all("gate")) + 1
-    kept, more = any(c["kept"] for c in changes), bool(sprint.queued(experiment))
-    outcome = "next sprint" if kept and more and number < MAX_SPRINTS else "lock"
-    return experiment.record("gate", {"sprint": number, "changes": changes, "outcome": outcome})
+    lines = _lines(experiment, changes, number)
+    words = {line.outcome for line in lines}
+    outcome = gate.LOCK if words != {gate.KILL} else gate.KILL
+    if gate.NEXT_SPRINT in words and sprint.more_ideas(experiment):
+        outcome = gate.NEXT_SPRINT
+    body = {"sprint": number, "changes": changes, "lines": [asdict(x) for x in lines], "outcome": outcome}
+    return experiment.record("gate", body)
+
+
+def _judged(experiment: Experiment, change: Change) -> dict[str, Any]:
+    """A change as the gate's record has it."""
+    said = judged(change)
+    return {
+        "id": change.id,
+        "class": said.class_,
+        "action": said.action,
+        "evidence": said.evidence,
+        "by": said.by,
+        "against": gate.against_the_figures(said.class_, change.measured),
+        "reference": change.reference,
+        "lifted": _lifted(experiment, change) if said.action == gate.LIFT_OUT else None,
+        "measured": asdict(change.measured),
+        "kept": gate.decide(str(said.class_), str(said.action), change.measured, said.evidence),
+    }
+
+
+def _lifted(experiment: Experiment, change: Change) -> dict[str, Any]:
+    """The table and its test, once the test has passed."""
+    wanted = change.wanted.lifted
+    wrong: lifted.Lifted | str | None = lifted.fault(experiment, wanted)
+    if wrong is None and wanted is not None:
+        wrong = lifted.run_test(experiment, wanted)
+    if not isinstance(wrong, lifted.Lifted):
+        experiment.refuse(
+            Refusal(
+                "SG23",
+                f"iteration {change.id} is not lifted out: {wrong}.",
+                why="a hardcode outside of the arm is a table, and a table without a test rots.",
+                instead=f'[lifted] table = "…", test = "…" in iterations/{change.id}.toml, then: itera run',
+            )
+        )
+    return asdict(wrong)
+
+
+def _lines(experiment: Experiment, changes: Sequence[dict[str, Any]], number: int) -> list[gate.LineOutcome]:
+    """What this gate leaves of each registered arm's line that has iterations."""
+    spec, state = experiment.spec, experiment.state
+    gates = [*(r.body["changes"] for r in state.all("gate")), changes]
+    actions: dict[str, list[str]] = {}
+    for change in (c for each in gates for c in each):
+        actions.setdefault(sprint.root_arm(spec, state, change["id"]), []).append(change["action"])
+    heads = sprint.line_heads(spec, state)
+    for change in changes:
+        if change["kept"]:
+            heads[sprint.root_arm(spec, state, change["id"])] = change["id"]
+    evidence = dev_evidence(experiment)
+    base = float(np.nanmean(row_means(evidence.scores[spec.baseline])))
+    smallest, excused = spec.rule.min_effect.absolute(base), excused_rows(experiment)
+    found = []
+    for arm, taken in actions.items():
+        left = gate.saturation(
+            evidence, heads[arm], fail_below=spec.metric.fail_below, smallest=smallest, excused=excused
+        )
+        new = sum(sprint.root_arm(spec, state, c["id"]) == arm for c in changes)
+        found.append(gate.line_outcome(arm, taken, number, left, new=new))
+    return found
+
+
+def excused_rows(experiment: Experiment) -> Collection[str]:
+    """Dev rows that no change can be asked to win: the label audit calls them wrong, ambiguous or hard."""
+    record = experiment.state.last("labels_audited")
+    if record is None:
+        return ()
+    table = experiment.read_frame(record.body["file"], sha256=record.body["sha256"])
+    return set(table.loc[table["part"] == "dev", "id"].astype(str))
+
+
+def audit_gates(experiment: Experiment) -> dict[str, gate.GateEvidence]:
+    """What all kept changes of each line did together: its end against the registered arm, as at a gate.
+
+    This is the audit without which there is no sprint after the third.
+    """
+    measuring = Measuring(experiment)
+    heads = sprint.line_heads(experiment.spec, experiment.state)
+    return {arm: measuring.change(head, arm) for arm, head in heads.items() if head != arm}

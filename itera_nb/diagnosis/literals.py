@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Collection, Mapping, Sequence
+from array import array
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,16 +17,14 @@ from itera_nb.arms.manifest import Manifest
 
 COMMON_WORD, COMMON = 0.10, 0.25
 """Share of dev rows from which a template's plain word, or any other literal, tells no rows apart."""
-SAMPLE = 2_000
-BATCH = 200
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 _QUOTED = re.compile(r"[\"`\u201c]([^\"`\u201c\u201d\n]{2,80})[\"`\u201d]")
 _WORD = re.compile(r"\w[\w'-]*\w")
-_LETTER = r"[\pL\pN_]"
+_TOKEN = re.compile(r"\w+")
 
 
 def added_literals(manifest: Manifest, parent: Manifest) -> list[str]:
-    """Strings in an arm's code, and words and quoted phrases in its template, that its parent does not have."""
+    """Strings in an arm's code, and words and quoted phrases in its texts, that its parent does not have."""
     return sorted(_literals(manifest) - _literals(parent))
 
 
@@ -44,44 +45,55 @@ def _literals(manifest: Manifest) -> set[str]:
     return found
 
 
-def texts_of(rows: Sequence[Mapping[str, Any]], inputs: Collection[str]) -> list[str]:
-    """Each row's input columns as one text; half of a surrogate pair becomes "?"."""
-    joined = ("\n".join([str(row[column]) for column in inputs]) for row in rows)
-    return [text.encode("utf-8", "replace").decode() for text in joined]
+@dataclass(frozen=True)
+class Words:
+    """The words of n rows, in order, by which rows that contain a literal are found.
 
-
-def telling(texts: Sequence[str], literals: Collection[str], conditions: Collection[str] = ()) -> list[str]:
-    """The literals that tell rows apart: those rare enough, and those by which code decides.
-
-    How common a literal is, is estimated on at most `SAMPLE` rows, evenly spaced.
+    Attributes:
+        n: Rows.
+        vocabulary: Word in lower case -> its code.
+        codes: Codes of all words, row after row.
+        rows: The row that each word stands in.
     """
-    sample = list(texts[:: max(1, len(texts) // SAMPLE)])
-    wanted = set(conditions)
-    for literal in set(literals) - wanted:
-        common = COMMON_WORD if literal.islower() and literal.isalpha() else COMMON
-        if touched_rows(sample, [literal]).mean() < common:
-            wanted.add(literal)
-    return sorted(wanted)
+
+    n: int
+    vocabulary: Mapping[str, int]
+    codes: NDArray[np.int32]
+    rows: NDArray[np.int32]
+
+    def containing(self, literals: Iterable[str]) -> NDArray[np.bool_]:
+        """n-mask of the rows that contain any of the literals: its words, whole and in a row."""
+        mask = np.zeros(self.n, dtype=np.bool_)
+        for literal in literals:
+            wanted = [self.vocabulary.get(word, -1) for word in _TOKEN.findall(literal.lower())]
+            if not wanted or -1 in wanted:
+                continue
+            last = len(wanted) - 1
+            at = np.flatnonzero(self.codes[: self.codes.size - last] == wanted[0])
+            at = at[self.rows[at] == self.rows[at + last]]
+            for offset, code in enumerate(wanted[1:], start=1):
+                at = at[self.codes[at + offset] == code]
+            mask[self.rows[at]] = True
+        return mask
+
+    def telling(self, literals: Collection[str], conditions: Collection[str] = ()) -> list[str]:
+        """The literals that tell rows apart: those rare enough, and those by which code decides."""
+        found = set(conditions)
+        for literal in set(literals) - found:
+            limit = COMMON_WORD if literal.islower() and literal.isalpha() else COMMON
+            if self.containing([literal]).mean() < limit:
+                found.add(literal)
+        return sorted(found)
 
 
-def touched_rows(texts: Sequence[str], literals: Collection[str]) -> NDArray[np.bool_]:
-    """n-mask of the texts that contain any of the literals as whole words, upper or lower case."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    mask = np.zeros(len(texts), dtype=np.bool_)
-    column = pa.array(texts, pa.large_string())
-    wanted = sorted({_pattern(literal) for literal in literals if literal.strip()})
-    for start in range(0, len(wanted), BATCH):  # RE2 bounds the size of one expression
-        pattern = f"(?i)(?:{'|'.join(wanted[start : start + BATCH])})"
-        mask |= pc.match_substring_regex(column, pattern).to_numpy(zero_copy_only=False)
-    return mask
-
-
-def _pattern(literal: str) -> str:
-    """A literal as RE2 reads it; where it begins or ends in a letter, no letter or digit may go on."""
-    text = literal.strip().encode("utf-8", "replace").decode()
-    before = f"(?:^|[^{_LETTER[1:-1]}])" if text[0].isalnum() else ""
-    after = f"(?:$|[^{_LETTER[1:-1]}])" if text[-1].isalnum() else ""
-    escaped = "".join(c if c.isalnum() or c.isspace() else rf"\x{{{ord(c):x}}}" for c in text)
-    return f"{before}{escaped}{after}"
+def words_of(rows: Sequence[Mapping[str, Any]], inputs: Collection[str]) -> Words:
+    """The words of each row's input columns; upper and lower case are one."""
+    codes, ends = array("i"), array("q")
+    vocabulary: defaultdict[str, int] = defaultdict(lambda: len(vocabulary))
+    for row in rows:
+        text = "\n".join([str(row[column]) for column in inputs]).lower()
+        codes.extend([vocabulary[word] for word in _TOKEN.findall(text)])
+        ends.append(len(codes))
+    lengths = np.diff(np.asarray(ends, dtype=np.int64), prepend=0)
+    owners = np.repeat(np.arange(len(rows), dtype=np.int32), lengths)
+    return Words(len(rows), dict(vocabulary), np.asarray(codes, dtype=np.int32), owners)

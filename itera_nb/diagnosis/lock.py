@@ -8,11 +8,13 @@ from typing import Any
 import itera_nb
 from itera_nb.arms.manifest import build
 from itera_nb.arms.snapshot import code_files, files_of, take
+from itera_nb.diagnosis.label_noise import require_audit
 from itera_nb.diagnosis.loop import score_iterations
+from itera_nb.diagnosis.patterns import seen_contrast
 from itera_nb.diagnosis.sprint import arm_spec, as_registered, line_heads, registered
 from itera_nb.experiment import Experiment
 from itera_nb.ledger import Record
-from itera_nb.scoring.evidence import compare
+from itera_nb.scoring.evidence import Comparison, compare
 from itera_nb.scoring.package import VERDICT, package_hash, verdict_cells
 from itera_nb.scoring.registered import dev_evidence, planned_trials
 from itera_nb.source.contamination import look_before
@@ -23,12 +25,14 @@ def lock(experiment: Experiment) -> Record:
     """Freeze the baseline, the end of each line and the controls.
 
     Raises:
-        Refusal: SG23 while an iteration has not passed a gate, SG21 where its files were edited since.
+        Refusal: SG23 while an iteration has not passed a gate, SG21 where its files were edited since, SG30
+            where the labels of generated data are not audited.
     """
     record = experiment.state.last("locked")
     if record is not None:
         return record
     experiment.require("locked")
+    require_audit(experiment)
     scanned = look_before(experiment, "locked")
     score_iterations(experiment)
     spec, state = experiment.spec, experiment.state
@@ -40,6 +44,11 @@ def lock(experiment: Experiment) -> Record:
     files = take(files_of(built.values(), code_files(spec, experiment.folder)), experiment.path("snapshot"))
     evidence, alpha = dev_evidence(experiment), look_alpha(spec.rule.extension == "once")
     trials = planned_trials(experiment, "dev")
+    compared = {
+        arm: compare(evidence, head, spec.baseline, alpha)
+        for arm, head in heads.items()
+        if arm != spec.baseline
+    }
     lines: list[dict[str, Any]] = [
         {
             "arm": arm,
@@ -47,9 +56,8 @@ def lock(experiment: Experiment) -> Record:
             "digest": built[arm].digest,
             "trials": trials[arm],
             "spec": arms[arm].model_dump(mode="json", by_alias=True, exclude_unset=True),
-            "dev": None
-            if arm == spec.baseline
-            else asdict(compare(evidence, heads[arm], spec.baseline, alpha).delta),
+            "dev": asdict(compared[arm].delta) if arm in compared else None,
+            "seen": _seen(compared[arm], state.revealed) if arm in compared else None,
         }
         for arm in heads
     ]
@@ -63,3 +71,8 @@ def lock(experiment: Experiment) -> Record:
         "scan": scanned,
     }
     return experiment.record("locked", body)
+
+
+def _seen(compared: Comparison, revealed: set[str]) -> dict[str, Any] | None:
+    found = seen_contrast(compared, revealed)
+    return asdict(found) if found else None

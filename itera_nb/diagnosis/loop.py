@@ -2,41 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
 from itera_nb.diagnosis import sprint
+from itera_nb.diagnosis.coverage import Reach, reach
 from itera_nb.diagnosis.patterns import Pattern, find_patterns
 from itera_nb.experiment import Experiment
 from itera_nb.ledger import Record
-from itera_nb.protocol import check
 from itera_nb.scoring.evidence import Evidence, compare
 from itera_nb.scoring.registered import dev_evidence, planned_trials, registered_modes
 from itera_nb.scoring.runs import evidence_of, part_rows, record_scores, run_part
 from itera_nb.stats.decision import look_alpha
 from itera_nb.stats.paired import Delta, paired_delta
-from itera_nb.stats.slices import slice_deltas
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """Net effect of one arm on a slice, or the shift of one failure mode; fractions."""
-
-    arm: str
-    group: str
-    n: int
-    effect: Delta
 
 
 @dataclass(frozen=True, slots=True)
 class IterationResult:
-    """A scored iteration: its effect against its parent where it was predicted, and overall."""
+    """A scored iteration: its effect against its parent where it was predicted, and overall.
+
+    `reach` says whether the change was in play on the rows that it was to win.
+    """
 
     record: Record
     effect: Delta
     overall: Delta
     outcome: str
+    reach: Reach
 
 
 def patterns(experiment: Experiment) -> list[Pattern]:
@@ -46,47 +39,6 @@ def patterns(experiment: Experiment) -> list[Pattern]:
     return [
         p for arm in spec.candidates for p in find_patterns(spec, evidence, arm, alpha=alpha, revealed=seen)
     ]
-
-
-def by_group(experiment: Experiment) -> list[Group]:
-    """Net effect of every candidate by slice, then the shift of every failure mode, on dev."""
-    spec, evidence = experiment.spec, dev_evidence(experiment)
-    found = []
-    for arm in spec.candidates:
-        compared = compare(evidence, arm, spec.baseline, 0.05)
-        pairs = compared.evidence
-        for name, effect in slice_deltas(
-            compared.d, pairs.slices, pairs.cluster, graded=evidence.graded
-        ).items():
-            found.append(Group(arm, name, effect.n, effect))
-        for mode, flags in pairs.modes[arm].items():
-            shift = np.nanmean(flags, axis=1) - np.nanmean(pairs.modes[spec.baseline][mode], axis=1)
-            found.append(Group(arm, f"failure: {mode}", shift.size, paired_delta(shift, pairs.cluster)))
-    return found
-
-
-def iterate(experiment: Experiment) -> list[IterationResult]:
-    """Score what is registered, then register and score the queue's next iteration, until the sprint is full.
-
-    Raises:
-        Refusal: SG21 or SG22 where the queue's next iteration may not run.
-        SpecError: If its file is malformed.
-    """
-    if experiment.state.scored("dev") is None:
-        experiment.require("iteration_registered")
-    if not experiment.state.has("locked"):
-        score_iterations(experiment)
-        for name, file in sprint.queued(experiment):
-            if check("iteration_registered", experiment.state) is not None:
-                break
-            sprint.register(experiment, name, file, sprint.all_manifests(experiment))
-            score_iterations(experiment)
-    return results(experiment)
-
-
-def may_iterate(experiment: Experiment) -> bool:
-    """Whether the queue holds an iteration and the protocol allows one more sprint."""
-    return bool(sprint.queued(experiment)) and check("iteration_registered", experiment.state) is None
 
 
 def results(experiment: Experiment) -> list[IterationResult]:
@@ -111,7 +63,8 @@ def score_iterations(experiment: Experiment) -> None:
         trials = max(planned_trials(experiment, "dev").values())
         table = run_part(experiment, "dev", {name: arm}, trials=trials).table
         evidence = evidence_of(experiment, table, "dev", registered_modes(experiment))
-        record_scores(experiment, table, "dev", evidence, iteration=name)
+        reached = reach(experiment, iteration, dev_evidence(experiment))
+        record_scores(experiment, table, "dev", evidence, iteration=name, reach=asdict(reached))
 
 
 def _result(experiment: Experiment, evidence: Evidence, name: str) -> IterationResult:
@@ -126,6 +79,7 @@ def _result(experiment: Experiment, evidence: Evidence, name: str) -> IterationR
     if not mask.all() and mask.any():
         cluster = None if pairs.cluster is None else pairs.cluster[mask]
         effect = paired_delta(compared.d[mask], cluster, graded=evidence.graded)
-    return IterationResult(
-        iteration.record, effect, compared.delta, sprint.outcome(body["predicted_effect"], effect)
-    )
+    scored = experiment.state.scored("dev", name)
+    assert scored is not None
+    said = sprint.outcome(body["predicted_effect"], effect)
+    return IterationResult(iteration.record, effect, compared.delta, said, Reach(**scored.body["reach"]))

@@ -7,15 +7,25 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from itera_nb.scoring.evidence import Evidence, compare
+from itera_nb.scoring.evidence import Comparison, Evidence, compare
 from itera_nb.spec import Spec
 from itera_nb.stats import overfit
 from itera_nb.stats.decision import effect_text
 from itera_nb.stats.noise import rerun_noise
-from itera_nb.stats.paired import Delta, row_means
+from itera_nb.stats.paired import Delta, cluster_codes, row_means
 from itera_nb.stats.slices import slice_deltas
 
 FEWEST_SEEN = 10
+
+
+@dataclass(frozen=True, slots=True)
+class SeenContrast:
+    """Effects (fractions) on `rows` dev rows that were read and on the others; one-sided `p` of more on read ones."""
+
+    rows: int
+    read: float
+    others: float
+    p: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +63,7 @@ def find_patterns(
         _mixed(arm, parts),
         _both_fail(spec, pairs, arm),
         _uniform(pairs, arm, spec.baseline, compared.delta, parts),
-        _seen(pairs, arm, compared.d, revealed),
+        _seen(compared, revealed),
     ]
 
 
@@ -89,19 +99,27 @@ def _uniform(evidence: Evidence, arm: str, baseline: str, delta: Delta, parts: d
     )
 
 
-def _seen(evidence: Evidence, arm: str, d: np.ndarray, revealed: Collection[str]) -> Pattern:
-    name = "gain concentrated in rows already read"
-    mask = np.isin(np.asarray(evidence.ids), list(revealed))
+def _seen(compared: Comparison, revealed: Collection[str]) -> Pattern:
+    name, arm = "gain concentrated in rows already read", compared.arm
     follows = "expect the test to regress; do not tune further on these rows"
-    if mask.sum() < FEWEST_SEEN or (~mask).sum() < FEWEST_SEEN:
-        text = f"{int(mask.sum())} dev rows were read: too few to compare"
-        return Pattern(arm, name, None if mask.any() else False, text, follows)
-    cluster = evidence.cluster
-    found = overfit.welch(
-        d[mask],
-        d[~mask],
-        None if cluster is None else cluster[mask],
-        None if cluster is None else cluster[~mask],
-    )
-    text = f"read rows {100 * d[mask].mean():+.1f} pp, others {100 * d[~mask].mean():+.1f} pp"
-    return Pattern(arm, name, found.p_one_sided < 0.05, text, follows)
+    found = seen_contrast(compared, revealed)
+    if found is None:
+        read = len(set(compared.evidence.ids) & set(revealed))
+        text = f"{read} dev rows were read: too few to compare"
+        return Pattern(arm, name, None if read else False, text, follows)
+    text = f"read rows {100 * found.read:+.1f} pp, others {100 * found.others:+.1f} pp"
+    return Pattern(arm, name, found.p < 0.05, text, follows)
+
+
+def seen_contrast(compared: Comparison, revealed: Collection[str]) -> SeenContrast | None:
+    """One arm's effect on the dev rows that were read against the others; None with too few of either."""
+    pairs, d = compared.evidence, compared.d
+    mask = np.isin(np.asarray(pairs.ids), list(revealed))
+    cluster = None if pairs.cluster is None else cluster_codes(pairs.cluster)
+    sides = [(d[side], None if cluster is None else cluster[side]) for side in (mask, ~mask)]
+    units = [values.size if labels is None else np.unique(labels).size for values, labels in sides]
+    if min(mask.sum(), (~mask).sum()) < FEWEST_SEEN or min(units) < 2:
+        return None
+    (one, one_cluster), (two, two_cluster) = sides
+    p = overfit.welch(one, two, one_cluster, two_cluster).p_one_sided
+    return SeenContrast(int(mask.sum()), float(one.mean()), float(two.mean()), p)

@@ -14,10 +14,13 @@ from itera_nb.arms.manifest import Manifest, build
 from itera_nb.exceptions import ArmError, DataError, IteraError, Refusal
 from itera_nb.experiment import Experiment
 from itera_nb.ledger import Record
-from itera_nb.protocol import State
+from itera_nb.protocol import MAX_SPRINTS, State
 from itera_nb.scoring.runs import part_rows
 from itera_nb.spec import ArmSpec, IterationSpec, Spec, load_iteration
 from itera_nb.stats.paired import Delta
+
+QUEUE = "queue"
+"""The proposer of what a person wrote into the queue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +120,23 @@ def queued(experiment: Experiment) -> list[tuple[str, Path]]:
     return [(f.stem, f) for f in files if f.stem not in done]
 
 
+def proposals_open(experiment: Experiment) -> bool:
+    """Whether the registered proposer may be asked: not yet at its end or its limit, and the gate said go on."""
+    spec, state = experiment.spec.iterate, experiment.state
+    if spec is None or spec.proposer == QUEUE:
+        return False
+    done = [r for r in state.all("iteration_registered") if r.body.get("proposer", QUEUE) != QUEUE]
+    ended = any(r.body["final"] for r in state.all("proposal_refused") if r.seq > state.amended_at)
+    gates = state.all("gate")
+    go_on = not gates or gates[-1].body["outcome"] == "next sprint"
+    return not ended and go_on and (spec.iterations is None or len(done) < spec.iterations)
+
+
+def more_ideas(experiment: Experiment) -> bool:
+    """Whether the queue holds an iteration, or the proposer may be asked for one."""
+    return bool(queued(experiment)) or proposals_open(experiment)
+
+
 def check_iteration(
     experiment: Experiment, wanted: IterationSpec, manifests: Mapping[str, Manifest]
 ) -> tuple[ArmSpec, Manifest, list[str]]:
@@ -157,8 +177,17 @@ def check_iteration(
     return arm, manifest, changes
 
 
-def register(experiment: Experiment, name: str, file: Path, manifests: Mapping[str, Manifest]) -> Record:
+def register(
+    experiment: Experiment,
+    name: str,
+    file: Path,
+    manifests: Mapping[str, Manifest],
+    origin: Mapping[str, Any] | None = None,
+) -> Record:
     """Register one iteration before its score can exist; its file is kept under `iterations/`.
+
+    `origin` says who proposed it (`proposer`, its `reason`, the `request` and its `cost_usd`); the queue
+    where it is not given.
 
     Raises:
         Refusal: If the sprint, the hypothesis or the change does not allow it.
@@ -172,6 +201,8 @@ def register(experiment: Experiment, name: str, file: Path, manifests: Mapping[s
         raise IteraError(
             f"{file.name}: {name!r} is the name of a registered arm", fix="give the file another name"
         )
+    _check_line(experiment, wanted)
+    audit = _audit_before(experiment)
     _check_prediction(wanted, file, part_rows(experiment, "dev"))
     arm, manifest, changes = check_iteration(experiment, wanted, manifests)
     kept = experiment.write_bytes(f"iterations/{name}.toml", file.read_bytes())
@@ -188,8 +219,66 @@ def register(experiment: Experiment, name: str, file: Path, manifests: Mapping[s
         "arm": arm.model_dump(mode="json", by_alias=True, exclude_unset=True),
         "digest": manifest.digest,
         "file": {"name": f"iterations/{name}.toml", "sha256": kept},
+        "gate_audit": audit,
+        **(origin or {"proposer": QUEUE}),
     }
     return experiment.record("iteration_registered", body)
+
+
+def _check_line(experiment: Experiment, wanted: IterationSpec) -> None:
+    """Refuse what builds on a change that the gate dropped, unless to replace it, and a killed line's next.
+
+    Raises:
+        Refusal: SG23.
+    """
+    spec, state = experiment.spec, experiment.state
+    judged = {c["id"]: c for gate in state.all("gate") for c in gate.body["changes"]}
+    parent = judged.get(wanted.parent)
+    if parent is not None and not parent["kept"] and parent["action"] != "upgrade":
+        experiment.refuse(
+            Refusal(
+                "SG23",
+                f"iteration {wanted.name} builds on {wanted.parent}, which did not pass its gate.",
+                why="what is built on a hardcode brings it to the test.",
+                instead=f"parent = one of: {', '.join(line_heads(spec, state).values())}",
+            )
+        )
+    arm_spec(spec, state, wanted.parent)
+    arm = root_arm(spec, state, wanted.parent)
+    lines = [line for gate in state.all("gate") for line in gate.body["lines"] if line["arm"] == arm]
+    if lines and lines[-1]["outcome"] == "kill":
+        experiment.refuse(
+            Refusal(
+                "SG23",
+                f"the line of {arm} is killed: {lines[-1]['why']}.",
+                why="an arm that only gains by hardcodes has no mechanism to refine.",
+                instead="lock what passed:       itera run   (or exp.lock() in 4-diagnose)",
+            )
+        )
+
+
+def _audit_before(experiment: Experiment) -> dict[str, Any] | None:
+    """The audit of the gates where the registered number of sprints is over, and None before that.
+
+    Raises:
+        Refusal: SG22 where the kept changes of a line, taken together, look like a hardcode.
+    """
+    state = experiment.state
+    if len(state.all("gate")) < MAX_SPRINTS or state.ungated:
+        return None
+    from itera_nb.diagnosis.judgement import audit_gates
+
+    found = audit_gates(experiment)
+    if suspected := [arm for arm, measured in found.items() if measured.proposed == "hardcode"]:
+        experiment.refuse(
+            Refusal(
+                "SG22",
+                f"the audit of the gates fails: what they kept of {', '.join(suspected)} looks like a hardcode.",
+                why="more sprints would add to what the gates should not have let pass.",
+                instead="lock what passed:       itera run   (or exp.lock() in 4-diagnose)",
+            )
+        )
+    return {arm: {"proposed": x.proposed, "sentence": x.sentence} for arm, x in found.items()}
 
 
 def _check_prediction(wanted: IterationSpec, file: Path, rows: list[dict[str, Any]]) -> None:

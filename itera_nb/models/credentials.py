@@ -20,6 +20,7 @@ DOTENV = ".env"
 NO_KEY = "none-needed"
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 _CREDENTIALS = ("_KEY", "_TOKEN", "_SECRET")
+_NAMED = re.compile("KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL", re.IGNORECASE)
 _ASSIGNMENT = re.compile(
     r"""^[ \t]*(?:export[ \t]+)?([A-Za-z_]\w*)[ \t]*=[ \t]*(?:([^\s'"#]+)|("[^"\n]*"|'[^'\n]*'))""",
     re.MULTILINE,
@@ -85,13 +86,14 @@ def load_dotenv(folder: Path, variables: Iterable[str] = ()) -> None:
 
     Args:
         folder: The experiment's folder.
-        variables: Names that are credentials; so is every name that ends in `_KEY`, `_TOKEN` or `_SECRET`.
+        variables: Names that are credentials, as far as they sound like one: a committed file must not set
+            what other programs read (`LD_PRELOAD`). So is every name that ends in `_KEY`, `_TOKEN`, `_SECRET`.
     """
     try:
         text = (folder / DOTENV).read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError):
         return
-    taken = set(variables)
+    taken = {name for name in variables if _NAMED.search(name)}
     for name, bare, quoted in _ASSIGNMENT.findall(text):
         value = quoted[1:-1] or bare
         set_elsewhere = name in os.environ and os.environ[name] != _from_file.get(name)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from itera_nb.arms.lock import require_unchanged
-from itera_nb.diagnosis.judgement import close_sprint
-from itera_nb.diagnosis.loop import iterate, may_iterate
+from itera_nb.diagnosis.autonomy import diagnose
 from itera_nb.experiment import Experiment
+from itera_nb.protocol import next_phase
 from itera_nb.report.files import render
 from itera_nb.scoring.package import VERDICT
 from itera_nb.verdict import bundle
@@ -20,22 +19,26 @@ from .runner import execute
 DIAGNOSE = "4-diagnose"
 
 
-def run_phase(experiment: Experiment, phase: str) -> Path:
-    """Execute one of the phases 0-4; before the arms are locked, every queued iteration and its gate.
+def run_phase(experiment: Experiment, phase: str, *, unattended: bool = False) -> Path:
+    """Execute one of the phases 0-4; before the arms are locked, every iteration and its gate.
+
+    Args:
+        experiment: The experiment.
+        phase: Its notebook.
+        unattended: Nobody is there: what would need a person's word is decided against the change.
 
     Raises:
         Refusal, IteraError: What stopped it.
     """
     if phase == DIAGNOSE:
-        while not experiment.state.has("locked") and may_iterate(experiment):
-            require_unchanged(experiment)
-            iterate(experiment)
-            close_sprint(experiment)
+        diagnose(experiment, unattended=unattended)
     return execute(experiment, phase)
 
 
 def open_test(experiment: Experiment, say: Callable[[str], None]) -> Path:
     """Check everything, open the sealed test set, once, decide, and write the conclusion; returns the page.
+
+    Where the verdict is recorded and its conclusion is not, only the pages are written.
 
     Args:
         experiment: With its arms locked, or with a sealed top-up.
@@ -44,6 +47,10 @@ def open_test(experiment: Experiment, say: Callable[[str], None]) -> Path:
     Raises:
         Refusal: What stands against it; nothing is opened.
     """
+    state = experiment.state
+    if state.decided and next_phase(state) is not None:  # what decided was ended before it wrote the pages
+        bundle.pack(experiment)
+        return conclude(experiment)
     bundle.fetch(experiment)
     require_ready(experiment)
     state = experiment.state

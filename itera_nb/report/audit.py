@@ -14,9 +14,11 @@ from itera_nb.ledger import backward_times
 from itera_nb.protocol import MAX_ITERATIONS, MAX_SPRINTS, SAFEGUARDS, State
 from itera_nb.report.judge_check import audit_answer
 from itera_nb.report.judged import rubric_locked
+from itera_nb.report.labels import label_evidence
 from itera_nb.report.leaks import scan_evidence
 from itera_nb.report.power import power_line
-from itera_nb.report.wording import percent, size
+from itera_nb.report.readings import seen_words
+from itera_nb.report.wording import percent, shorten, size
 from itera_nb.spec import Spec
 
 MET, NOT_MET, NOT_APPLICABLE = "met", "not met", "not applicable"
@@ -66,9 +68,11 @@ Check: TypeAlias = Callable[[Facts], Answer]
 
 
 def self_audit(experiment: Experiment) -> list[AuditLine]:
-    """Every safeguard's line, in order."""
-    record = experiment.state.last("verdict")
-    facts = Facts(experiment.spec, experiment.state, record.body["verdict"] if record else {"records": []})
+    """Every safeguard's line, in order, as things stood at the verdict: what comes later changes no page."""
+    state = experiment.state
+    record = state.last("verdict")
+    until = State(state.records[: record.seq]) if record else state
+    facts = Facts(experiment.spec, until, record.body["verdict"] if record else {"records": []})
     return [AuditLine(id_, SAFEGUARDS[id_], *CHECKS[id_](facts)) for id_ in SAFEGUARDS]
 
 
@@ -301,21 +305,22 @@ def _sg27(f: Facts) -> Answer:
 
 def _sg28(f: Facts) -> Answer:
     checked = [f"{r['arm']}: {r['overfit']['alarm']}" for r in f.records if r["overfit"]]
-    return _tick(bool(checked) and len(checked) == len(f.records), "; ".join(checked))
+    lines = f.body("locked").get("lines", [])
+    seen = [f"{x['head']}: {seen_words(x['seen'])}" for x in lines if x.get("seen")]
+    return _tick(bool(checked) and len(checked) == len(f.records), "; ".join([*checked, *seen]))
 
 
 def _sg29(f: Facts) -> Answer:
-    scored = f.state.scored("dev")
-    return _tick(
-        scored is not None,
-        f"{len(f.state.revealed)} of {scored.body['n'] if scored else 0} dev rows were read",
-    )
+    scored, why = f.state.scored("dev"), f.state.readings
+    text = f"{len(f.state.revealed)} of {scored.body['n'] if scored else 0} dev rows were read"
+    if why:
+        text += ": " + "; ".join(f"{n} to {shorten(reason, 60)!r}" for reason, n in why.items())
+    return _tick(scored is not None, text)
 
 
 def _sg30(f: Facts) -> Answer:
-    if not f.spec.source.generated:
-        return NOT_APPLICABLE, "the data are not generated"
-    return NOT_MET, "generated data without a label-noise audit"
+    holds, evidence = label_evidence(f.state, generated=f.spec.source.generated)
+    return (NOT_APPLICABLE, evidence) if holds is None else _tick(holds, evidence)
 
 
 def _sg31(f: Facts) -> Answer:

@@ -8,7 +8,9 @@ from typing import Any
 from itera_nb.experiment import Experiment
 from itera_nb.report.judge_check import limit_sentences
 from itera_nb.report.judged import PAIRWISE, judge_limits
+from itera_nb.report.labels import label_limits
 from itera_nb.report.leaks import leak_sentences
+from itera_nb.report.readings import seen_limits
 from itera_nb.report.wording import interval, percent, points, size
 from itera_nb.spec import Spec
 
@@ -97,7 +99,7 @@ def limits(experiment: Experiment) -> list[str]:
     if touches := len(state.all("seal_touched")):
         found.append(f"The sealed file was touched {touches} time(s) outside the verdict; nothing was read.")
     judged = [*judge_limits(experiment.spec, state), *limit_sentences(experiment.spec, state)]
-    return [*found, *judged, *leak_sentences(state)]
+    return [*found, *judged, *leak_sentences(state), *seen_limits(state), *label_limits(state)]
 
 
 def test_next(verdict: dict[str, Any]) -> str:

@@ -6,11 +6,14 @@ Scores, effects and shares are fractions, costs USD, times milliseconds.
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from itera_nb import __version__
 from itera_nb.diagnosis.loop import results as iteration_results
+from itera_nb.diagnosis.sprint import QUEUE
 from itera_nb.experiment import Experiment
+from itera_nb.ledger import Record
 from itera_nb.protocol import NOTHING_SEEN, State, check
 from itera_nb.report.audit import self_audit
 from itera_nb.report.banner import banner, limits, rule_sentence, test_next
@@ -61,6 +64,8 @@ def build(experiment: Experiment) -> dict[str, Any]:
             "rule": _rule(spec, records),
             "dev": _dev(spec, state),
             "iterations": _iterations(experiment),
+            "proposals": _proposals(state),
+            "screened": len(screened.body["arms"]) if (screened := state.last("screened")) else 0,
             "limits": limits(experiment),
             "test_next": test_next(verdict),
             "pareto": verdict["pareto"],
@@ -224,6 +229,25 @@ def _dev(spec: Spec, state: State) -> dict[str, Any]:
     }
 
 
+def _proposals(state: State) -> list[dict[str, Any]]:
+    """What each proposer but the queue did: iterations, answers that became none, and USD (None: unknown)."""
+    found: dict[str, list[Record]] = {}
+    for record in (*state.all("iteration_registered"), *state.all("proposal_refused")):
+        found.setdefault(record.body.get("proposer", QUEUE), []).append(record)
+    found.pop(QUEUE, None)
+    return [
+        {
+            "proposer": name,
+            "iterations": sum(r.type == "iteration_registered" for r in records),
+            "refused": sum(bool(r.body["request"]) and r.type == "proposal_refused" for r in records),
+            "cost_usd": None
+            if any(r.body["cost_usd"] is None for r in records)
+            else sum(r.body["cost_usd"] for r in records),
+        }
+        for name, records in found.items()
+    ]
+
+
 def _iterations(experiment: Experiment) -> list[dict[str, Any]]:
     judged = {c["id"]: c for gate in experiment.state.all("gate") for c in gate.body["changes"]}
     found = []
@@ -235,6 +259,7 @@ def _iterations(experiment: Experiment) -> list[dict[str, Any]]:
                 "hypothesis": body["hypothesis"],
                 "what": body["what"],
                 "parent": body["parent"],
+                "proposer": body.get("proposer", QUEUE),
                 "predicted_effect": body["predicted_effect"],
                 "predicted_rows": body["predicted_rows"],
                 "dev_overall": result.overall.estimate,
@@ -242,9 +267,12 @@ def _iterations(experiment: Experiment) -> list[dict[str, Any]]:
                 "dev_low": result.effect.low,
                 "dev_high": result.effect.high,
                 "outcome": result.outcome,
+                "reach": asdict(result.reach),
                 "class": gate.get("class"),
                 "action": gate.get("action"),
                 "evidence": gate.get("evidence"),
+                "judged_by": gate.get("by"),
+                "against_the_figures": gate.get("against"),
                 "measured": gate.get("measured", {}).get("sentence"),
                 "gate": "kept" if gate.get("kept") else "not locked",
             }

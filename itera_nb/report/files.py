@@ -6,6 +6,7 @@ import hashlib
 import tempfile
 from pathlib import Path
 
+from itera_nb.exceptions import IteraError
 from itera_nb.experiment import Experiment
 from itera_nb.ledger import Record
 from itera_nb.report.charts import write_charts
@@ -17,15 +18,20 @@ DATA, PAGE, HTML = "data.json", "conclusion.md", "conclusion.html"
 
 
 def conclude(experiment: Experiment) -> Record:
-    """Write the conclusion's files and record their hashes; files that are as recorded are left alone.
+    """Write the conclusion's files and record their hashes; what is as recorded is not written or recorded again.
 
     Raises:
         Refusal: Before there is a verdict.
+        IteraError: There is none yet, and this is not where the test set was opened: a record would fork.
     """
     experiment.require("concluded")
-    done, verdict = experiment.state.last("concluded"), experiment.state.the("verdict")
-    if done is not None and done.seq > verdict.seq and _as_recorded(experiment, done):
+    done = _concluded(experiment)
+    if done is not None and (_as_recorded(experiment, done) or not experiment.opened_here):
         return done
+    if not experiment.opened_here:
+        raise IteraError(
+            "the conclusion is not written yet", fix="itera verdict, where the test set was opened"
+        )
     data = build(experiment)
     written = {
         DATA: experiment.write_json(DATA, data),
@@ -35,7 +41,20 @@ def conclude(experiment: Experiment) -> Record:
         for chart in write_charts(data, Path(folder)):
             name = f"charts/{chart.name}"
             written[name] = experiment.write_bytes(name, chart.read_bytes())
+    if done is not None and written == _lasting(done):
+        return done
     return experiment.record("concluded", {"files": dict(sorted(written.items()))})
+
+
+def _concluded(experiment: Experiment) -> Record | None:
+    """The conclusion of the latest verdict, if it is recorded."""
+    done, verdict = experiment.state.last("concluded"), experiment.state.the("verdict")
+    return done if done is not None and done.seq > verdict.seq else None
+
+
+def _lasting(done: Record) -> dict[str, str]:
+    """The recorded files without the page, which is rendered again where it is missing."""
+    return {name: sha256 for name, sha256 in done.body["files"].items() if name != HTML}
 
 
 def _as_recorded(experiment: Experiment, done: Record) -> bool:
@@ -43,16 +62,15 @@ def _as_recorded(experiment: Experiment, done: Record) -> bool:
         path = experiment.path(name)
         return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
-    kept = {name: sha256 for name, sha256 in done.body["files"].items() if name != HTML}
-    return all(hash_of(name) == sha256 for name, sha256 in kept.items())
+    return all(hash_of(name) == sha256 for name, sha256 in _lasting(done).items())
 
 
 def render(experiment: Experiment, notebook: Path) -> Path:
-    """Write `conclusion.html` from the executed verdict notebook and record its hash beside the others."""
+    """Write `conclusion.html` from the executed verdict notebook; where it was opened, record its hash too."""
     done = experiment.state.the("concluded")
     page = experiment.path(HTML)
     render_html(notebook, page)
     files = done.body["files"] | {HTML: hashlib.sha256(page.read_bytes()).hexdigest()}
-    if files != done.body["files"]:
+    if files != done.body["files"] and experiment.opened_here:
         experiment.record("concluded", {"files": files})
     return page

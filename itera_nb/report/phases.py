@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from itera_nb.arms.lock import ArmChange
+from itera_nb.diagnosis.clusters import Cluster, Clusters
 from itera_nb.diagnosis.judgement import Change
-from itera_nb.diagnosis.loop import Group, IterationResult
+from itera_nb.diagnosis.loop import IterationResult
 from itera_nb.diagnosis.patterns import Pattern
 from itera_nb.experiment import Experiment
 from itera_nb.ledger import Record
@@ -22,6 +23,7 @@ from itera_nb.scoring.evidence import Evidence
 from itera_nb.scoring.plan import Plan, Scenario
 from itera_nb.scoring.registered import Baseline
 from itera_nb.scoring.runs import Scored
+from itera_nb.scoring.screen import Screened
 from itera_nb.source.audit import DistributionAudit
 from itera_nb.spec import Spec, is_pairwise
 from itera_nb.stats.decision import effect_text
@@ -273,6 +275,24 @@ def scores(spec: Spec, part: str, scored: Scored) -> View:
     return table(headers, rows, notes=notes)
 
 
+def screened(spec: Spec, found: Sequence[Screened], record: Record) -> View:
+    """Means of the screened arms on train, in the order of the file."""
+    rows = [
+        [
+            s.arm,
+            "registered" if s.registered else "screened",
+            score_text(s.mean, pairwise=spec.metric.pairwise),
+            " to ".join(score_text(end, pairwise=spec.metric.pairwise) for end in (s.low, s.high)),
+        ]
+        for s in found
+    ]
+    notes = [
+        f"{record.body['n']:,} train rows, one trial: train is no evidence (record {record.seq})",
+        'move at most three to [arms]; once that is locked: itera amend --why "chosen on train"',
+    ]
+    return table(["arm", "", "mean on train", "95 % interval"], rows, notes=notes)
+
+
 def noise(spec: Spec, evidence: Evidence) -> View:
     """The noise floor, and each arm's re-run noise."""
     rows = []
@@ -306,14 +326,45 @@ def patterns(found: Sequence[Pattern]) -> View:
     return table(["arm", "pattern", "found", "evidence", "what follows"], rows)
 
 
-def groups(found: Sequence[Group]) -> View:
-    """Net effect by slice and failure mode."""
-    rows = [[g.arm, g.group, f"{g.n:,}", effect_text(g.effect)] for g in found]
-    return table(["arm", "slice or failure mode", "dev rows", "shift"], rows)
+MOST_CLUSTERS = 12
 
 
-def iterations(found: Sequence[IterationResult]) -> View:
-    """Each iteration with its prediction and outcome."""
+def clusters(found: Clusters) -> View:
+    """Where each arm wins and loses: groups by declared columns, then by the words that train rows share."""
+    views = []
+    for arm in dict.fromkeys(c.arm for c in found.found):
+        mine = [c for c in found.found if c.arm == arm]
+        for title, kinds in (("declared columns", None), ("text", "text"), ("failure modes", "failure mode")):
+            some = [c for c in mine if (c.by == kinds if kinds else c.by not in {"text", "failure mode"})]
+            if some:
+                views.append(_clusters(f"{arm}: by {title}", some))
+        views.append(
+            message(
+                f"{len(mine)} groups of {arm} were looked at: by chance alone about {len(mine) / 20:.0f} intervals "
+                "would leave out 0; * = differs although all were looked at (Holm)"
+            )
+        )
+    if found.missing:
+        views.append(message(found.missing))
+    return View(html="".join(v.html for v in views), text="\n\n".join(v.text for v in views))
+
+
+def _clusters(title: str, found: Sequence[Cluster]) -> View:
+    """The groups that move the whole most, gains and losses; a failure mode's figure is that of its rate."""
+    largest = sorted(found, key=lambda c: -abs(c.effect.estimate * c.n))[:MOST_CLUSTERS]
+    rows = [
+        [c.name, f"{c.n:,}", c.wins, c.losses, effect_text(c.effect) + (" *" if c.shown else "")]
+        for c in largest
+    ]
+    notes = [f"{len(found) - len(rows):,} smaller ones are not shown"] if len(found) > len(rows) else []
+    if found[0].by == "text":
+        notes.append("the words are those of train rows; dev rows are only assigned to them")
+    what = "rows with it, change of its rate" if found[0].by == "failure mode" else "net effect"
+    return table(["rows that share", "dev rows", "wins", "losses", what], rows, title=title, notes=notes)
+
+
+def iterations(found: Sequence[IterationResult], waiting: Sequence[str] = (), why: str = "") -> View:
+    """Each iteration with its prediction and outcome; what waits in the queue, and why."""
     if not found:
         return message("no iteration registered; a gate is not needed")
     rows = [
@@ -325,6 +376,7 @@ def iterations(found: Sequence[IterationResult]) -> View:
             f"{points(r.effect.estimate)} {interval(r.effect.low, r.effect.high)}",
             f"{points(r.overall.estimate)} {interval(r.overall.low, r.overall.high)}",
             r.outcome,
+            _reach(r),
         ]
         for r in found
     ]
@@ -336,8 +388,22 @@ def iterations(found: Sequence[IterationResult]) -> View:
         "on the predicted rows",
         "on all rows",
         "",
+        "the change was in play on",
     ]
-    return table(headers, rows, notes=["effects on dev against the parent, in points"])
+    notes = ["effects on dev against the parent, in points"]
+    if waiting:
+        notes.append(f"waiting in the queue: {', '.join(waiting)}; {why}")
+    return table(headers, rows, notes=notes)
+
+
+def _reach(result: IterationResult) -> str:
+    """On how many of the rows to be won the change ran or was sent."""
+    reach = result.reach
+    if reach.ran is None:
+        return f"not known: {reach.note}"
+    never = result.outcome == "falsified" and not reach.ran
+    says = ": the mechanism is elsewhere" if never else ""
+    return f"{reach.ran:,} of {reach.rows:,} rows that the parent fails on{says}"
 
 
 def open_sprint(changes: Sequence[Change]) -> View:
@@ -346,8 +412,10 @@ def open_sprint(changes: Sequence[Change]) -> View:
     for change in changes:
         wanted, measured = change.wanted, change.measured
         answers = [wanted.class_, wanted.action, wanted.evidence]
-        rows.append([change.id, measured.verdict, measured.sentence, *(a or "not said yet" for a in answers)])
-    headers = ["iteration", "measured", "figures", "class", "action", "reason"]
+        proposed = f"{measured.proposed.replace('_', ' ')}: {'; '.join(measured.why)}"
+        figures = [measured.verdict, measured.sentence, proposed]
+        rows.append([change.id, *figures, *(a or "not said yet" for a in answers)])
+    headers = ["iteration", "measured", "figures", "the figures suggest", "class", "action", "reason"]
     return table(headers, rows, notes=["not recorded yet"])
 
 
@@ -356,11 +424,20 @@ def gates(record: Record | None) -> View:
     if record is None:
         return message("no gate needed: no iteration was made")
     rows = [
-        [c["id"], c["class"], c["action"], c["measured"]["verdict"], c["measured"]["sentence"], c["evidence"]]
+        [
+            c["id"],
+            c["class"],
+            c["action"],
+            c["measured"]["verdict"],
+            c["measured"]["sentence"],
+            ("against the figures: " if c["against"] else "") + c["evidence"],
+            c["by"],
+        ]
         for c in record.body["changes"]
     ]
-    headers = ["iteration", "class", "action", "measured", "figures", "reason"]
-    return table(headers, rows, notes=[f"sprint {record.body['sprint']}: {record.body['outcome']}"])
+    headers = ["iteration", "class", "action", "measured", "figures", "reason", "judged by"]
+    lines = [f"{x['arm']}: {x['outcome']}, {x['why']}" for x in record.body["lines"]]
+    return table(headers, rows, notes=[f"sprint {record.body['sprint']}: {record.body['outcome']}", *lines])
 
 
 def locked(record: Record) -> View:

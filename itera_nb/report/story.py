@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -203,7 +203,7 @@ def tell(data: Mapping[str, Any]) -> Story:
         severity_say=_severity_say(severity) if severity else "",
         cost_say=_cost_say(results, lead, itera),
         limits=_limits(results, experiment, itera, lead),
-        dev_say=_dev_say(results, itera.node("dev"), lead),
+        dev_say=" ".join([_dev_say(results, itera.node("dev"), lead), *_origins(itera)]),
         iterations=tuple(_iteration(node) for node in itera.nodes("iterations")),
         test_next=itera.text("test_next"),
         audit=_audit(itera.nodes("audit")),
@@ -506,19 +506,7 @@ def _limits(results: Results, experiment: Node, itera: Node, lead: Node) -> tupl
         if missing.has("rows"):
             kept += f"; {count(lead.number('n'))} scored of {count(missing.number('rows'))} rows"
         lines.append(f"{count(unscored)} outputs could not be scored{kept}{worst}.")
-    counts = experiment.text("production_counts", "not checked")
-    if counts == "not checked":
-        lines.append(
-            "Production counts were not given, so it was not checked that the sample mirrors production."
-        )
-    elif counts != "passed":
-        lines.append(f"Sample against production counts: {counts}.")
-    if itera.text("custody").startswith("local"):
-        lines.append(
-            f"Whoever ran this also held the key of the sealed rows: {itera.text('custody')} custody."
-        )
-    elif itera.text("custody").startswith("escrow"):
-        lines.append(f"The sealed rows could be opened by their recipients alone: {itera.text('custody')}.")
+    lines += [line for line in (_sampled(experiment), _held(itera.text("custody"))) if line]
     if resumes := int(itera.number("resumes")):
         times = "once" if resumes == 1 else f"{resumes} times"
         lines.append(f"The pass was resumed {times} after a crash; finished rows were kept.")
@@ -527,6 +515,23 @@ def _limits(results: Results, experiment: Node, itera: Node, lead: Node) -> tupl
         seen = "after results had been seen" if a.flag("seen") else "before any result was seen"
         lines.append(f"Amended {seen}: {a.text('what')} ({a.text('why')}).")
     return tuple(dict.fromkeys(line.replace("..", ".") if line.endswith("..") else line for line in lines))
+
+
+def _sampled(experiment: Node) -> str:
+    """What was not shown of the sample; empty where its counts match production's."""
+    counts = experiment.text("production_counts", "not checked")
+    if counts == "not checked":
+        return "Production counts were not given, so it was not checked that the sample mirrors production."
+    return "" if counts == "passed" else f"Sample against production counts: {counts}."
+
+
+def _held(custody: str) -> str:
+    """Who could open the sealed rows."""
+    if custody.startswith("local"):
+        return f"Whoever ran this also held the key of the sealed rows: {custody} custody."
+    if custody.startswith("escrow"):
+        return f"The sealed rows could be opened by their recipients alone: {custody}."
+    return ""
 
 
 def _dev_say(results: Results, dev: Node, lead: Node) -> str:
@@ -549,6 +554,19 @@ def _dev_say(results: Results, dev: Node, lead: Node) -> str:
     return f"{line} Dev effect {effect}: {moved}, {means.replace('overfit alarm', 'an overfit alarm')}."
 
 
+def _origins(itera: Node) -> Iterator[str]:
+    """From how many arms these were chosen, and what a proposer did and cost."""
+    if screened := itera.optional("screened"):
+        yield f"The arms were chosen from {count(screened)} on train."
+    for node in itera.nodes("proposals") if itera.has("proposals") else ():
+        refused = node.number("refused")
+        cost = usd(node.number("cost_usd")) if node.has("cost_usd") else "an unknown price"
+        yield (
+            f"{count(node.number('iterations'))} iteration(s) were proposed by {node.text('proposer')} for {cost}"
+            + (f"; {count(refused)} more answer(s) became none." if refused else ".")
+        )
+
+
 def _iteration(node: Node) -> IterationLine:
     result = (
         f"dev {points(node.number('dev_effect'))} {interval(node.number('dev_low'), node.number('dev_high'))}"
@@ -559,13 +577,25 @@ def _iteration(node: Node) -> IterationLine:
         result += f" on its predicted rows ({named}), {points(node.number('dev_overall'))} on all"
     predicted = threshold(node.number("predicted_effect"))
     evidence = f" ({node.text('evidence')})" if node.has("evidence") else ""
+    if node.has("against_the_figures") and node.flag("against_the_figures"):
+        evidence = f" against the figures{evidence}"
+    if node.has("judged_by") and node.text("judged_by") != "a person":
+        evidence += f" by {node.text('judged_by')}"
     gate = f"{node.text('class', 'not classed').replace('_', ' ')}{evidence}, {node.text('gate')}"
     return IterationLine(
         node.text("id"),
         node.text("hypothesis"),
         node.text("what"),
-        f"{result}, predicted {predicted}: {node.text('outcome')}; gate: {gate}.",
+        f"{result}, predicted {predicted}: {node.text('outcome')}{_in_play(node)}; gate: {gate}.",
     )
+
+
+def _in_play(node: Node) -> str:
+    """On how many of the rows to be won the change ran or was sent; silent where that is not known."""
+    if not node.has("reach") or not node.node("reach").has("ran"):
+        return ""
+    ran, rows = (count(node.node("reach").number(key)) for key in ("ran", "rows"))
+    return f", in play on {ran} of {rows} failing rows"
 
 
 def _audit(nodes: list[Node]) -> Audit:

@@ -15,7 +15,7 @@ STYLE = (
     ".itera-t th{text-align:left;font-weight:600;border-bottom:1px solid currentColor}"
     ".itera-t th{padding:.2em .9em .2em 0}"
     ".itera-t td{text-align:left;vertical-align:top;padding:.15em .9em .15em 0;white-space:pre-wrap;"
-    "overflow-wrap:anywhere;max-width:60em}.itera-n{opacity:.8;margin:.3em 0}</style>"
+    "overflow-wrap:break-word;max-width:40em}.itera-n{opacity:.8;margin:.3em 0}</style>"
 )
 
 

@@ -281,7 +281,7 @@ class AttemptLog:
             for number, line in enumerate(file, start=1):
                 # A killed process leaves a line without its end, a power cut one with zeros. Anything else
                 # that cannot be read (another key, an edit) is no accident, and must not be cut off.
-                if not line.endswith(b"\n") or b"\0" in line:
+                if (not line.endswith(b"\n") or b"\0" in line) and _is_ours(line):
                     torn = torn or number
                     continue
                 attempt = None if torn else self._store.decode(line)
@@ -371,6 +371,12 @@ class _Selected(Sequence[Attempt]):
 
 _FIELDS = tuple(f.name for f in fields(Attempt))
 _ENCODE = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+
+
+def _is_ours(line: bytes) -> bool:
+    """Whether a line that is not whole may be the beginning of one written here: plain ASCII, then zeros."""
+    text = line.partition(b"\0")[0].rstrip(b"\n")
+    return text.isascii() and text.decode("ascii").isprintable()
 
 
 def _short(key: str) -> bytes:

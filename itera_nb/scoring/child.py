@@ -97,7 +97,7 @@ _state: dict[str, _Loaded] = {}
 def serve(pipe: Connection, scratch: Path, *, quiet: bool) -> None:
     """Answer requests (a name, an argument) from the parent until it closes the pipe."""
     _detach(scratch, quiet=quiet)
-    handlers: dict[str, Callable[[Any], Any]] = {"start": start, "run": run, "constant": constant}
+    handlers: dict[str, Callable[[Any], Any]] = {"start": start, "run": run, "constant": constant, "ran": ran}
     while True:
         try:
             name, argument = pipe.recv()
@@ -123,6 +123,22 @@ def run(items: Sequence[Item]) -> list[Answer] | Failure:
     if loaded.loop is not None:
         return loaded.loop.run_until_complete(_gather(loaded, items))
     return [_call(loaded, item) for item in items]
+
+
+def ran(argument: tuple[Sequence[Item], Mapping[str, Sequence[int]]]) -> list[bool]:
+    """For each item, whether answering it ran any of these lines (file -> line numbers)."""
+    import coverage
+
+    items, lines = argument
+    wanted = {str(Path(file).resolve()): set(numbers) for file, numbers in lines.items()}
+    found = []
+    for item in items:
+        measured = coverage.Coverage(data_file=None, config_file=False, include=list(wanted))
+        with measured.collect():
+            run([item])
+        data = measured.get_data()
+        found.append(any(numbers & set(data.lines(file) or ()) for file, numbers in wanted.items()))
+    return found
 
 
 def constant(name: str) -> JSON:

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TextIO
 
 from itera_nb.scoring.attempts import Attempt
 
@@ -79,14 +79,12 @@ class Bar:
 @contextlib.contextmanager
 def progress_bar(label: str, total: int) -> Iterator[Bar]:
     """A bar over `total` units."""
-    if headless() or not sys.stderr.isatty():
-        from tqdm import tqdm
-    else:
-        from tqdm.auto import tqdm
-    # A log keeps every refresh as a line of its own; a terminal overwrites them.
-    pause = 0.5 if sys.stderr.isatty() else 5.0
-    name = f"{label:<6}"
-    with tqdm(total=total, desc=name, unit="unit", file=sys.stderr, mininterval=pause, leave=False) as bar:
+    from tqdm import tqdm
+
+    shown, name = _stream(), f"{label:<6}"
+    # A log keeps every refresh as a line of its own; a terminal and a notebook overwrite them.
+    pause = 0.5 if shown.isatty() or shown is sys.stdout else 5.0
+    with tqdm(total=total, desc=name, unit="unit", file=shown, mininterval=pause, leave=False) as bar:
         told = Bar(bar, label)
         told.tell()
         yield told
@@ -94,5 +92,13 @@ def progress_bar(label: str, total: int) -> Iterator[Bar]:
 
 
 def relay(line: str) -> None:
-    """Pass a progress line of an isolated process on to standard error."""
-    print(line, file=sys.stderr, flush=True)  # noqa: T201
+    """Pass a progress line of an isolated process on to whoever looks."""
+    shown = _stream()
+    is_bar = "%|" in line or not line.strip()  # its last state is blank
+    print(line, file=shown, end="\r" if shown is sys.stdout and is_bar else "\n", flush=True)
+
+
+def _stream() -> TextIO:
+    """Standard error; in a notebook with a person, where that is shown as an error, standard output."""
+    shell = sys.modules.get("IPython") and sys.modules["IPython"].get_ipython()
+    return sys.stdout if hasattr(shell, "kernel") and not headless() else sys.stderr

@@ -1,4 +1,4 @@
-"""The worksheet of a blind human rating: a CSV that a spreadsheet can fill and cannot be attacked through.
+"""Worksheets for a person: a CSV that a spreadsheet can fill and cannot be attacked through; blind ratings.
 
 Pure functions. An item's code says nothing of the arm; equal outputs of one row are one item.
 """
@@ -9,9 +9,9 @@ import csv
 import io
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from itera_nb.exceptions import DataError
 from itera_nb.metrics.judge import TIE
@@ -20,6 +20,18 @@ SKIP = "?"
 RATING, ITEM, NUMBER = "rating", "item", "number"
 _FORMULA = re.compile(r"^[\s'\u200b\ufeff]*[=+\-@\uff1d\uff0b\uff0d\uff20]|^[\t\r\n]")
 _FIRST = 5
+
+
+class Question(Protocol):
+    """One line of a worksheet: its code, which says nothing of the answer, and what is to be read."""
+
+    @property
+    def code(self) -> str:
+        """Names the item."""
+
+    @property
+    def shown(self) -> Mapping[str, str]:
+        """Heading -> text; the same headings for every item."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +71,13 @@ def wanted(items: Sequence[Item], scale: int) -> str:
     return f"{what}; {SKIP} where you cannot tell"
 
 
-def to_csv(items: Sequence[Item], ratings: Mapping[str, str] | None = None) -> str:
-    """The worksheet, with the ratings given so far (by code); a byte-order mark tells Excel its encoding."""
-    given = ratings or {}
+def to_csv(items: Sequence[Question], said: Mapping[str, str] | None = None, *, answer: str = RATING) -> str:
+    """The worksheet, with the answers given so far (by code); a byte-order mark tells Excel its encoding."""
+    given = said or {}
     headings = list(items[0].shown) if items else []
     text = io.StringIO()
     writer = csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\r\n")
-    writer.writerow([NUMBER, ITEM, *map(_safe, headings), RATING])
+    writer.writerow([NUMBER, ITEM, *map(_safe, headings), answer])
     for number, item in enumerate(items, start=1):
         cells = [_safe(value) for value in item.shown.values()]
         writer.writerow([str(number), item.code, *cells, _safe(given.get(item.code, ""))])
@@ -78,38 +90,57 @@ def from_csv(data: bytes, items: Sequence[Item], scale: int) -> dict[str, str]:
     Raises:
         DataError: It is no worksheet of these items, or ratings do not fit; lines are named, never texts.
     """
+    return read_answers(
+        data,
+        {item.code for item in items},
+        lambda said: value_of(said, scale, pairwise=items[0].pairwise) is not None,
+        answer=RATING,
+        wanted=wanted(items, scale),
+    )
+
+
+def read_answers(
+    data: bytes, codes: Collection[str], fits: Callable[[str], bool], *, answer: str, wanted: str
+) -> dict[str, str]:
+    """The answers of a worksheet, as written, by code; what is empty or absent is not answered.
+
+    Args:
+        data: The file.
+        codes: The items' codes.
+        fits: Whether an answer is one that may be given.
+        answer: Heading of the answers.
+        wanted: What an answer may be, in words.
+
+    Raises:
+        DataError: It is no worksheet of these items, or answers do not fit; lines are named, never texts.
+    """
     lines = _lines(data)
-    if not lines or RATING not in lines[0] or ITEM not in lines[0]:
+    if not lines or answer not in lines[0] or ITEM not in lines[0]:
         raise DataError(
-            f"the worksheet has no columns {ITEM!r} and {RATING!r}",
+            f"the worksheet has no columns {ITEM!r} and {answer!r}",
             fix="fill the file as it was written, and save it as CSV",
         )
-    item, rating = lines[0].index(ITEM), lines[0].index(RATING)
-    known = {one.code for one in items}
+    item, given = lines[0].index(ITEM), lines[0].index(answer)
     found: dict[str, str] = {}
     strange: list[int] = []
     wrong: list[int] = []
     for number, cells in enumerate(lines[1:], start=2):
         if not any(cells):
             continue
-        code, said = (cells[i].strip() if i < len(cells) else "" for i in (item, rating))
-        if code not in known:
+        code, said = (cells[i].strip() if i < len(cells) else "" for i in (item, given))
+        if code not in codes:
             strange.append(number)
-        elif said and (
-            value_of(said, scale, pairwise=items[0].pairwise) is None or found.get(code, said) != said
-        ):
+        elif said and (not fits(said) or found.get(code, said) != said):
             wrong.append(number)
         elif said:
             found[code] = said
     if strange:
         raise DataError(
-            f"{len(strange)} lines of the worksheet are of other outputs (first lines: {_listed(strange)})",
+            f"{len(strange)} lines of the worksheet are of other items (first lines: {_listed(strange)})",
             fix="move it away and make a new one",
         )
     if wrong:
-        raise DataError(
-            f"{len(wrong)} ratings cannot be read (first lines: {_listed(wrong)})", fix=wanted(items, scale)
-        )
+        raise DataError(f"{len(wrong)} {answer}s cannot be read (first lines: {_listed(wrong)})", fix=wanted)
     return found
 
 

@@ -11,7 +11,7 @@ from itera_nb.exceptions import ArmError
 from itera_nb.experiment import Experiment
 from itera_nb.ledger import Record
 from itera_nb.models.checks import require_models
-from itera_nb.scoring.evidence import Evidence
+from itera_nb.scoring.evidence import READABLE, Evidence
 from itera_nb.scoring.forecast import require_budget, require_prices
 from itera_nb.scoring.power import power_at_lock
 from itera_nb.scoring.runs import (
@@ -175,18 +175,28 @@ def score_registered(
     return record_scores(experiment, ran.table, part, evidence, baseline=spec.baseline, planted=planted)
 
 
-def part_results(experiment: Experiment, part: str) -> pd.DataFrame:
-    """The results of the registered arms on train or dev, and of every iteration that is scored on it."""
+def part_results(experiment: Experiment, part: str, *, readable: bool = True) -> pd.DataFrame:
+    """The results of the registered arms on train or dev, and of every iteration that is scored on it.
+
+    Without `readable`, no outputs, errors or reasons: they are most of the memory.
+    """
     import pandas as pd
 
-    state, tables = experiment.state, [score_registered(experiment, part).results]
-    for record in state.all("scored"):
-        iteration = record.body["iteration"]
-        if iteration and state.scored(part, iteration) == record:
-            tables.append(experiment.read_frame(record.body["file"], sha256=record.body["sha256"]))
-    return pd.concat(tables)
+    if experiment.state.scored(part) is None:
+        score_registered(experiment, part)
+    state = experiment.state
+    current = [r for r in state.all("scored") if state.scored(part, r.body["iteration"]) == r]
+    return pd.concat(
+        [
+            experiment.read_frame(
+                r.body["file"], sha256=r.body["sha256"], without=() if readable else READABLE
+            )
+            for r in sorted(current, key=lambda r: r.body["iteration"] is not None)
+        ]
+    )
 
 
 def dev_evidence(experiment: Experiment) -> Evidence:
     """The dev scores of the registered arms, and of every scored iteration, as arrays."""
-    return evidence_of(experiment, part_results(experiment, "dev"), "dev", registered_modes(experiment))
+    results = part_results(experiment, "dev", readable=False)
+    return evidence_of(experiment, results, "dev", registered_modes(experiment))

@@ -343,9 +343,13 @@ def record_scores(
     *,
     baseline: str | None = None,
     iteration: str | None = None,
+    reach: Mapping[str, Any] | None = None,
     planted: Planted | None = None,
 ) -> Scored:
-    """Keep a results table under `runs/` and append the `scored` record that vouches for it."""
+    """Keep a results table under `runs/` and append the `scored` record that vouches for it.
+
+    `reach` of an iteration says whether its change was in play on the rows that it was to win.
+    """
     from itera_nb.arms.lock import values
 
     file = f"runs/{part}.parquet" if iteration is None else f"runs/{part}-{iteration}.parquet"
@@ -358,6 +362,7 @@ def record_scores(
         "fingerprint": digest([values(experiment, RUN_PARTS), prices_version()]),
         "discordance": _discordance(evidence, baseline) if baseline else None,
         "planted": asdict(planted) if planted else None,
+        "reach": dict(reach) if reach else None,
         **summarise(results, evidence),
     }
     return Scored(results, experiment.record("scored", body))

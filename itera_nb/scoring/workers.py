@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -86,6 +86,14 @@ class Worker:
         """Answers of a chunk, or why it has none (raised, late, wrong length, process died)."""
         self.start()
         found: list[Answer] | Failure = self._ask("run", list(items), timeout_s=timeout_s)
+        return found
+
+    def ran(
+        self, items: Sequence[Item], lines: Mapping[str, Sequence[int]], timeout_s: float
+    ) -> list[bool] | Failure:
+        """For each item, whether answering it runs any of these lines; needs the package coverage."""
+        self.start()
+        found: list[bool] | Failure = self._ask("ran", (list(items), dict(lines)), timeout_s=timeout_s)
         return found
 
     def constant(self, name: str) -> JSON:

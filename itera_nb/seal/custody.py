@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
+import hmac
 import json
 import os
 import re
@@ -20,11 +22,13 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from itera_nb.exceptions import IteraError, RecordError, Refusal
+from itera_nb.ledger import canonical
 from itera_nb.seal.recipients import Recipient, private_key, public_keys
 
 Mode: TypeAlias = Literal["keyring", "file"]
 SERVICE = "itera-nb"
 SEED_BYTES = 32
+VOUCHER = "voucher"
 SEED_FILE = "sealed/seed.age"
 """The split seed under escrow, encrypted to the recipients."""
 IDENTITY, IDENTITY_FILE = "ITERA_IDENTITY", "ITERA_IDENTITY_FILE"
@@ -94,6 +98,20 @@ def seal_seed(secret: Secret, recipients: Sequence[Recipient]) -> bytes:
     import pyrage
 
     return bytes(pyrage.encrypt(secret.seed, public_keys([r.key for r in recipients])))
+
+
+def voucher(seed: bytes, opening: str, verdict: Mapping[str, Any]) -> str:
+    """HMAC-SHA256 (hex) of a verdict's body and its opening, keyed with the seed that under escrow only recipients have.
+
+    Anyone who can push can append records to a ledger, and encrypt to public keys; this they cannot make.
+
+    Args:
+        seed: The split seed.
+        opening: Hash of the `test_opened` record, and with it of all records before.
+        verdict: The body of the `verdict` record; its own voucher is left out.
+    """
+    said = {name: value for name, value in verdict.items() if name != VOUCHER}
+    return hmac.new(seed, canonical([opening, said]), hashlib.sha256).hexdigest()
 
 
 def has_identity() -> bool:
@@ -255,7 +273,8 @@ def load_secret(genesis_id: str) -> Secret:
     if text is None:
         raise RecordError(
             f"the key of experiment {genesis_id} is not here: the sealed rows cannot be opened",
-            fix=f"run on the computer that sealed them, bring its key to {path} (mode 600), or: itera reseal",
+            fix=f"run on the computer that sealed them, bring its key to {path} (mode 600), or start anew: "
+            "itera new NAME",
         )
     return _parse(text, "the keyring")
 
@@ -306,9 +325,7 @@ def _stored(keyring: Any, genesis_id: str, text: str) -> bool:
 
 
 def _exists(genesis_id: str) -> IteraError:
-    return RecordError(
-        f"experiment {genesis_id} has a key already", fix="itera reseal starts a new epoch with a new key"
-    )
+    return RecordError(f"experiment {genesis_id} has a key already", fix="new rows, new key: itera new NAME")
 
 
 def _dump(secret: Secret) -> str:
@@ -324,5 +341,7 @@ def _parse(text: str, where: str) -> Secret:
     except (ValueError, KeyError, TypeError, AttributeError, binascii.Error):
         whole = False
     if not whole:
-        raise RecordError(f"the key in {where} is damaged", fix="restore it from a backup, or: itera reseal")
+        raise RecordError(
+            f"the key in {where} is damaged", fix="restore it from a backup, or: itera new NAME"
+        )
     return secret

@@ -35,7 +35,10 @@ MAX_PRINTS = 2**22
 SLICE, OVERLAP = 2**20, 2**12
 KEY_BYTES = 32
 BREAK = 0x1E
-KINDS = ("passages", "grams", "wholes", "starts")
+KINDS = ("passages", "grams", "wholes", "starts", "heads")
+HEADS = (47, 30)
+"""Characters of a long cell that pandas and polars print before their dots."""
+DOT, IDEOGRAPHS = 0x2E, 0x2E80
 _SEPARATOR, _LETTER, _FORMAT = range(3)
 
 
@@ -114,7 +117,8 @@ class Prints:
 class Index:
     """The fingerprints of some rows, under a key of their own.
 
-    `ids` are the rows' ids; `starts` are the first 16 characters of what `wholes` looks for, in `lengths`.
+    `ids` are the rows' ids; `starts` are the first 16 characters of what `wholes` looks for, in `lengths`;
+    `heads` are the beginnings of cells, which count where dots cut them short.
     """
 
     key: bytes
@@ -123,6 +127,7 @@ class Index:
     grams: Prints
     wholes: Prints
     starts: Prints
+    heads: Prints
     lengths: tuple[int, ...]
 
     @property
@@ -133,10 +138,11 @@ class Index:
 
     def find(self, text: bytes) -> Found:
         """Rows whose text stands in `text` (UTF-8)."""
-        passages, grams, wholes = self._places(text)
+        passages, grams, wholes, heads = self._places(text)
         # One run of eight words is a phrase that anybody may write.
         by_words = self.grams.rows_at(grams, 2)
-        found = frozenset(np.union1d(self.passages.rows_at(passages, 1), by_words).tolist())
+        cut_short = self.heads.rows[heads[~self.heads.shared[heads]]]
+        found = frozenset(np.r_[self.passages.rows_at(passages, 1), by_words, cut_short].tolist())
         return Found(found, frozenset(np.unique(self.wholes.rows[wholes]).tolist()) - found)
 
     def without(self, texts: Iterable[bytes]) -> Index:
@@ -145,20 +151,22 @@ class Index:
         if not held:
             return self
         parts = (np.unique(np.concatenate(kind)) for kind in zip(*held, strict=True))
-        kept = [p.without(at) for p, at in zip((self.passages, self.grams, self.wholes), parts, strict=True)]
-        return replace(self, passages=kept[0], grams=kept[1], wholes=kept[2])
+        kinds = (self.passages, self.grams, self.wholes, self.heads)
+        kept = [p.without(at) for p, at in zip(kinds, parts, strict=True)]
+        return replace(self, passages=kept[0], grams=kept[1], wholes=kept[2], heads=kept[3])
 
-    def _places(self, text: bytes) -> tuple[Places, Places, Places]:
+    def _places(self, text: bytes) -> tuple[Places, Places, Places, Places]:
         hasher = _hasher(self.key)
         none = np.empty(0, np.int64)
-        found: tuple[list[Places], list[Places], list[Places]] = ([none], [none], [none])
+        found: tuple[list[Places], ...] = ([none], [none], [none], [none])
         for at in range(0, max(len(text), 1), SLICE):
             stream = _Stream.of(text[at : at + SLICE + OVERLAP], hasher)
             found[0].append(self.passages.find(stream.windows(WINDOW)))
             found[1].append(self.grams.find(stream.grams()[0]))
             found[2].append(self._wholes(stream))
-        passages, grams, wholes = (np.unique(np.concatenate(kind)) for kind in found)
-        return passages, grams, wholes
+            found[3].append(self._heads(stream))
+        passages, grams, wholes, heads = (np.unique(np.concatenate(kind)) for kind in found)
+        return passages, grams, wholes, heads
 
     def _wholes(self, stream: _Stream) -> Places:
         none: Places = np.empty(0, np.int64)
@@ -170,6 +178,13 @@ class Index:
         for length in self.lengths if len(starts) else ():
             inside = starts[starts + length <= len(stream.codes)]
             found.append(self.wholes.find(stream.spans(inside, inside + length)))
+        return np.concatenate(found)
+
+    def _heads(self, stream: _Stream) -> Places:
+        found = [np.empty(0, np.int64)]
+        for length in range(WHOLE[0], 2 * HEADS[0] + 1) if len(stream.cuts) else ():
+            ends = stream.cuts[stream.cuts >= length]
+            found.append(self.heads.find(stream.spans(ends - length, ends)))
         return np.concatenate(found)
 
     def to_bytes(self) -> bytes:
@@ -215,15 +230,16 @@ class IndexBuilder:
     def add(self, ids: Sequence[str], texts: Iterable[Sequence[str]]) -> None:
         """Add rows: the id of each, and its cells, which count one after the other and each alone."""
         units: list[tuple[int, bytes]] = []
+        heads: list[tuple[int, bytes]] = []
         size = 0
         for row, cells in enumerate(texts, start=len(self._ids)):
-            for unit in dict.fromkeys([" ".join(cells), *cells]):
-                units.append((row, unit.encode("utf-8", "surrogatepass").replace(b"\x1e", b" ")))
-                size += len(units[-1][1])
+            units += [(row, _plain(unit)) for unit in dict.fromkeys([" ".join(cells), *cells])]
+            heads += [(row, _plain(head)) for head in _heads(cells)]
+            size += sum(map(len, cells))
             if size > SLICE:
-                self._add(units)
-                units, size = [], 0
-        self._add(units)
+                self._add(units, heads)
+                units, heads, size = [], [], 0
+        self._add(units, heads)
         self._ids += ids
 
     def build(self) -> Index:
@@ -231,12 +247,14 @@ class IndexBuilder:
         prints = {name: kept.prints() for name, kept in self._kept.items()}
         return Index(self._key, tuple(self._ids), **prints, lengths=tuple(sorted(self._lengths)))
 
-    def _add(self, units: Sequence[tuple[int, bytes]]) -> None:
-        rows = np.array([row for row, _ in units], np.int32)
-        data = bytes([BREAK]).join(unit for _, unit in units)
+    def _add(self, units: Sequence[tuple[int, bytes]], heads: Sequence[tuple[int, bytes]]) -> None:
+        rows, data = _joined(units)
         if not rows.size:
             return
         hasher = _hasher(self._key)
+        if heads:
+            cut, beginnings = _joined(heads)
+            self._collect_whole("heads", _Stream.of(beginnings, hasher), cut)
         if len(data) <= SLICE + OVERLAP or len(units) > 1:
             self._collect(_Stream.of(data, hasher), rows)
             return
@@ -251,13 +269,18 @@ class IndexBuilder:
         grams, first, last = stream.grams()
         same = unit[first] == unit[last - 1]
         self._kept["grams"].add(grams[same], rows[unit[first][same]])
-        lengths = np.bincount(unit, minlength=len(rows))
+        begins, lengths = self._collect_whole("wholes", stream, rows)
+        self._kept["starts"].add(stream.spans(begins, begins + WHOLE[0]), np.zeros(len(begins), np.int32))
+        self._lengths.update(lengths.tolist())
+
+    def _collect_whole(self, kind: str, stream: _Stream, rows: NDArray[np.int32]) -> tuple[Places, Places]:
+        """Keep the hashes of units that are neither too short nor too long; where they begin, and lengths."""
+        lengths = np.bincount(stream.units, minlength=len(rows))
         ends = np.cumsum(lengths)
         short = (lengths >= WHOLE[0]) & (lengths <= WHOLE[1])
         begins = (ends - lengths)[short]
-        self._kept["wholes"].add(stream.spans(begins, ends[short]), rows[short])
-        self._kept["starts"].add(stream.spans(begins, begins + WHOLE[0]), np.zeros(len(begins), np.int32))
-        self._lengths.update(lengths[short].tolist())
+        self._kept[kind].add(stream.spans(begins, ends[short]), rows[short])
+        return begins, lengths[short]
 
 
 class _Kept:
@@ -289,10 +312,14 @@ class _Kept:
 
 @dataclass(frozen=True, slots=True)
 class _Stream:
-    """Letters and digits of a text: where words begin, the unit of each, and sums that give every window."""
+    """Letters and digits of a text: where words begin, the unit of each, and sums that give every window.
+
+    An ideograph counts twice: it says more than a letter. `cuts` are the ends of what dots cut short.
+    """
 
     codes: NDArray[Any]
     begins: Places
+    cuts: Places
     units: NDArray[np.int32]
     sums: Hashes
     hasher: _Hasher
@@ -307,13 +334,15 @@ class _Stream:
             text = unicodedata.normalize("NFKC", text)
             codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
             kinds = _kinds(codes)
-            visible = kinds != _FORMAT
-            codes, kinds = codes[visible], kinds[visible]
+            times = (kinds != _FORMAT) * (1 + ((codes >= IDEOGRAPHS) & (kinds == _LETTER)))
+            codes, kinds = np.repeat(codes, times), np.repeat(kinds, times)
         kept = np.flatnonzero(kinds == _LETTER)
         units = np.cumsum(codes == BREAK, dtype=np.int32)[kept]
         begins = np.flatnonzero(np.diff(kept, prepend=-2) > 1)
+        dot = codes == DOT
+        cuts = np.unique(np.searchsorted(kept, np.flatnonzero(dot[:-2] & dot[1:-1] & dot[2:])))
         codes = codes[kept]
-        return cls(codes, begins, units, hasher.sums(codes), hasher)
+        return cls(codes, begins, cuts, units, hasher.sums(codes), hasher)
 
     def windows(self, size: int) -> Hashes:
         """The hash of every `size` characters."""
@@ -412,6 +441,28 @@ def texts_of(batches: Iterable[Any], columns: Sequence[str]) -> Iterator[list[li
     for batch in batches:
         cells = [[_cell(value) for value in batch.column(c).to_pylist()] for c in columns]
         yield [list(row) for row in zip(*cells, strict=True)]
+
+
+def readable(rows: Iterable[Sequence[str]]) -> bytes:
+    """Rows that betray nothing as text for `Index.without`: whole, and as a table cuts their cells short."""
+    texts = [" ".join([*cells, *(f"\n{head}..." for head in _heads(cells))]) for cells in rows]
+    return "\n".join(texts).encode("utf-8", "surrogatepass")
+
+
+def _heads(cells: Sequence[str]) -> Iterator[str]:
+    """The beginnings of cells as tables print them, which write a line break as two characters."""
+    for cell in cells:
+        shown = cell[: HEADS[0]].replace("\n", "\\n")
+        yield from (shown[:size].replace("\\n", "\n") for size in HEADS if len(cell) > size)
+
+
+def _plain(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass").replace(b"\x1e", b" ")
+
+
+def _joined(units: Sequence[tuple[int, bytes]]) -> tuple[NDArray[np.int32], bytes]:
+    """The row of each unit, and the units one after the other."""
+    return np.array([row for row, _ in units], np.int32), bytes([BREAK]).join(unit for _, unit in units)
 
 
 def _cell(value: Any) -> str:

@@ -12,6 +12,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import suppress
+from urllib.parse import unquote_to_bytes
 
 MAX_BYTES = 64 * 2**20
 """Unpacked bytes looked at in one file."""
@@ -19,6 +20,7 @@ LEVELS = 3
 ESCAPE = re.compile(rb"\\(?:u([0-9a-fA-F]{4})|([^u]))")
 PLAIN = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"b": b"\b", b"f": b"\f"}
 ENTITY = re.compile(rb"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
+PERCENT = re.compile(rb"%[0-9A-Fa-f]{2}")
 BASE64 = re.compile(rb"(?:[A-Za-z0-9+/]{4}(?:\\n|\r?\n)?){8,}[A-Za-z0-9+/]{0,4}={0,2}")
 
 
@@ -39,8 +41,7 @@ def readings(data: bytes) -> Iterator[bytes]:
 
 def _behind(data: bytes, limit: int) -> Iterator[bytes]:
     if data.startswith(b"\x1f\x8b"):
-        with suppress(zlib.error):
-            yield zlib.decompressobj(31).decompress(data, limit)
+        yield b"".join(_gzip_members(data, limit))
     elif data.startswith((b"BZh", b"\xfd7zXZ")):
         yield _unpacked(data, limit)
     elif data.startswith(b"PK\x03\x04"):
@@ -54,10 +55,12 @@ def _behind(data: bytes, limit: int) -> Iterator[bytes]:
 
 
 def _plainer(data: bytes) -> Iterator[bytes]:
-    """The text without JSON and HTML escapes, in another encoding, and what stands in it as base64."""
+    """The text without JSON, HTML and URL escapes, in another encoding, and what stands in it as base64."""
     plain = ESCAPE.sub(_unescaped, data) if b"\\" in data else data
     if ENTITY.search(plain):
         plain = html.unescape(plain.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
+    if b"\0" not in plain and PERCENT.search(plain):
+        plain = unquote_to_bytes(plain)
     if plain != data:
         yield plain
     if not data.isascii() and b"\0" not in data:
@@ -80,6 +83,16 @@ def _unescaped(match: re.Match[bytes]) -> bytes:
     if code is not None:
         return chr(int(code, 16)).encode("utf-8", "replace")
     return PLAIN.get(sign, sign)
+
+
+def _gzip_members(data: bytes, limit: int) -> Iterator[bytes]:
+    """What was packed at a time, one after the other: logs are appended to."""
+    with suppress(zlib.error):
+        while data.startswith(b"\x1f\x8b") and limit > 0:
+            unpack = zlib.decompressobj(31)
+            yield (found := unpack.decompress(data, limit))
+            limit -= len(found)
+            data = unpack.unused_data
 
 
 def _unpacked(data: bytes, limit: int) -> bytes:

@@ -23,7 +23,7 @@ MAX_FILE = 32 * 2**20
 MAX_TOTAL = 512 * 2**20
 """Bytes looked at in all, files and git objects each; what was left out is counted and said."""
 MAX_FILES = 100_000
-MARKERS = (".git", ".hg", "pyproject.toml", "setup.py", "package.json")
+MARKERS = ((".git", ".hg"), ("pyproject.toml", "setup.py", "package.json"))
 SKIPPED = {
     ".git",
     ".hg",
@@ -40,6 +40,7 @@ COPY_ROWS = 10
 """A file with more than half of the sealed rows, ten or more, is a copy of the source, not a leak of rows."""
 TELL_EVERY_S = 5.0
 OBJECT = "git object "
+CHECKPOINTS = ":(glob)**/.ipynb_checkpoints/*"
 
 Tell = Callable[[str], None]
 
@@ -79,20 +80,26 @@ class Scan:
 
 
 def project_root(folder: Path) -> Path:
-    """The project that a folder belongs to: the nearest one above with a marker, or the folder itself."""
+    """The project that a folder belongs to: its repository, else the nearest package, else the folder."""
     home = Path.home()
-    for parent in (folder, *folder.parents):
-        if parent != home and any((parent / marker).exists() for marker in MARKERS):
-            return parent
+    for markers in MARKERS:
+        for parent in (folder, *folder.parents):
+            if parent != home and any((parent / marker).exists() for marker in markers):
+                return parent
     return folder
 
 
 def project_files(root: Path) -> list[Path]:
-    """The files of a project, without what git ignores; without git, without the usual caches."""
+    """The files of a project, without what git ignores; without git, without the usual caches.
+
+    Checkpoints of notebooks are looked at though git ignores them, and repositories inside as they lie there.
+    """
     listed = _git(root, "ls-files", "-z", "-co", "--exclude-standard")
-    if listed is not None:
-        return [root / os.fsdecode(name) for name in listed.split(b"\0") if name]
-    return list(below(root))
+    if listed is None:
+        return list(below(root))
+    kept = _git(root, "ls-files", "-z", "-oi", "--exclude-standard", "--", CHECKPOINTS) or b""
+    paths = [root / os.fsdecode(name) for name in (listed + kept).split(b"\0") if name]
+    return [file for path in paths for file in (below(path) if path.is_dir() else (path,))]
 
 
 def below(root: Path) -> Iterator[Path]:
@@ -144,7 +151,7 @@ class Scanner:
         self._told = time.monotonic()
         self._load()
         self._source_id = _file_id(self.source) if self.source else ""
-        self._scan_files(list(dict.fromkeys(files)))
+        self._scan_files(list(dict.fromkeys(files)), set(close))
         if history is not None:
             self._scan_objects(history)
         self._save()
@@ -160,17 +167,21 @@ class Scanner:
             self.index.blind,
         )
 
-    def _scan_files(self, paths: Sequence[Path]) -> None:
+    def _scan_files(self, paths: Sequence[Path], close: Collection[Path]) -> None:
         left = MAX_TOTAL
         for number, path in enumerate(paths):
             try:
-                if path.is_symlink() or not path.is_file():
+                # An arm may read what its link leads to. A file of the kernel's says that it is empty.
+                if (path.is_symlink() and path not in close) or not path.is_file():
                     continue
                 size = path.stat().st_size
+                if not size:
+                    continue
                 if number >= MAX_FILES or size > min(MAX_FILE, left):
                     self._left_out += 1
                     continue
-                data = path.read_bytes()
+                with path.open("rb") as file:
+                    data = file.read(size)
             except OSError:
                 self._left_out += 1
                 continue
@@ -198,8 +209,10 @@ class Scanner:
         for number, (name, data) in enumerate(_blobs(root, wanted)):
             self._say(f"scan: {number + 1:,} of {len(wanted):,} git objects")
             self._look(f"{OBJECT}{name[:12]}", name, data)
-        self._hits = [replace(hit, file=_path_in_git(root, hit.file)) for hit in self._hits]
-        self._copies = {_path_in_git(root, name) for name in self._copies}
+        if any(name.startswith(OBJECT) for name in (*(hit.file for hit in self._hits), *self._copies)):
+            paths = _paths_in_git(root)
+            self._hits = [replace(hit, file=paths.get(hit.file, hit.file)) for hit in self._hits]
+            self._copies = {paths.get(name, name) for name in self._copies}
 
     def _look(self, name: str, object_id: str, data: bytes) -> None:
         if object_id in self._clean:
@@ -262,15 +275,11 @@ def _file_id(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _path_in_git(root: Path, name: str) -> str:
-    """The name of a git object with a path that it once had, if any commit still says."""
-    if not name.startswith(OBJECT):
-        return name
-    found = _git(
-        root, "log", "--all", "--format=", "--name-only", f"--find-object={name.removeprefix(OBJECT)}"
-    )
-    paths = sorted(set((found or b"").decode("utf-8", "replace").split("\n")) - {""})
-    return f"{name} ({paths[0]})" if paths else name
+def _paths_in_git(root: Path) -> dict[str, str]:
+    """The name of a git object -> the same with a path that it has or had in some commit."""
+    listed = (_git(root, "rev-list", "--all", "--objects") or b"").decode("utf-8", "replace")
+    named = (line.partition(" ") for line in listed.splitlines())
+    return {f"{OBJECT}{id_[:12]}": f"{OBJECT}{id_[:12]} ({path})" for id_, _, path in named if path}
 
 
 def _blobs(root: Path, names: Sequence[str]) -> Iterator[tuple[str, bytes]]:

@@ -17,7 +17,7 @@ from itera_nb.exceptions import Refusal
 from itera_nb.experiment import Experiment
 from itera_nb.seal import burned
 from itera_nb.seal.custody import has_identity
-from itera_nb.seal.fingerprints import IndexBuilder, texts_of
+from itera_nb.seal.fingerprints import IndexBuilder, readable, texts_of
 from itera_nb.seal.scan import Scan, Scanner, below, project_files, project_root, tell_stderr
 from itera_nb.source.duplicates import hash_inputs
 from itera_nb.source.keys import Order
@@ -104,7 +104,7 @@ def _texts(parts: Sequence[Path], inputs: Sequence[str]) -> Iterator[bytes]:
     for part in parts:
         batches = pq.ParquetFile(part).iter_batches(batch_size=4096, columns=list(inputs))
         for rows in texts_of(batches, inputs):
-            yield "\n".join(" ".join(cells) for cells in rows).encode("utf-8", "surrogatepass")
+            yield readable(rows)
 
 
 def can_look(experiment: Experiment) -> bool:

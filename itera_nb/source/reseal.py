@@ -5,9 +5,10 @@ Ids, the registered split and the secret seed decide everything, so that no choi
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from itera_nb.exceptions import DataError, IteraError, RecordError
+from itera_nb.exceptions import DataError, IteraError, RecordError, StoppedError
 from itera_nb.experiment import Experiment
 from itera_nb.ledger import Record
 from itera_nb.protocol import seen
@@ -49,8 +51,13 @@ def reseal(experiment: Experiment, ids: Sequence[str], why: str) -> Record:
         Refusal: SG02 once the test set is open.
         IteraError: No row is known to have leaked, an id is not in the test set, or none would be left.
     """
+    with _alone(experiment):
+        return _reseal(experiment, ids, why)
+
+
+def _reseal(experiment: Experiment, ids: Sequence[str], why: str) -> Record:
     experiment.require("resealed")
-    finish(experiment)
+    _finish(experiment)
     state, secret = experiment.state, experiment.secret
     sealed = state.the("sealed")
     if seed_commitment(secret.seed) != sealed.body["seed_commitment"]:
@@ -80,7 +87,7 @@ def reseal(experiment: Experiment, ids: Sequence[str], why: str) -> Record:
     }
     with experiment.ledger.locked():
         record = experiment.record("resealed", body)
-        finish(experiment)
+        _finish(experiment)
     look(experiment, "resealing")
     return record
 
@@ -89,7 +96,27 @@ MADE_BY_A_RESEAL = {"moved", "fresh", "why", "seen"}
 
 
 def finish(experiment: Experiment) -> None:
-    """Give the files of the latest record their names: all of it that a crash may have left undone."""
+    """Give the files of the latest record their names: all of it that a crash may have left undone.
+
+    Raises:
+        StoppedError: Another process is resealing.
+    """
+    if any(path.with_name(path.name + NEXT).exists() for path in _paths(experiment).values()):
+        with _alone(experiment):
+            _finish(experiment)
+
+
+@contextlib.contextmanager
+def _alone(experiment: Experiment) -> Iterator[None]:
+    """One process at a time writes the parts anew; a dead one's lock is freed."""
+    try:
+        with FileLock(experiment.path("sealed", "reseal.lock"), timeout=0):
+            yield
+    except Timeout:
+        raise StoppedError("another process is resealing", fix="wait for it, then: itera status") from None
+
+
+def _finish(experiment: Experiment) -> None:
     sealed = experiment.state.the("sealed")
     for part, path in _paths(experiment).items():
         new = path.with_name(path.name + NEXT)

@@ -166,6 +166,22 @@ def touched_gate(
     return TouchedGate(verdict, inside, outside, share, p)
 
 
+def concentrated(d: ArrayLike, mask: ArrayLike) -> bool:
+    """Whether most of the gain stands on the rows of a mask, however few they are.
+
+    Exact: the wins among them are hypergeometric where they fall anywhere; one-sided p < .05, and the others
+    gain less than half of the whole.
+    """
+    from scipy.stats import hypergeom
+
+    x, inside = np.asarray(d, dtype=np.float64), np.asarray(mask, dtype=bool)
+    wins, total = x > 0, float(x.sum())
+    if total <= 0 or not inside.any() or inside.all():
+        return False
+    p = hypergeom.sf(int(wins[inside].sum()) - 1, x.size, int(inside.sum()), int(wins.sum()))
+    return bool(p < 0.05 and x[~inside].mean() < total / x.size / 2)
+
+
 def cluster_gate(d: ArrayLike, cluster: Labels) -> ClusterGate:
     """Leave one cluster out, for all clusters at once (O(n + G)); needs at least two clusters.
 

@@ -39,6 +39,7 @@ from itera_nb.scoring.power import power_expected
 from itera_nb.scoring.progress import progress_bar
 from itera_nb.scoring.results import score_table, secondary_column
 from itera_nb.scoring.runs import fit_rows, judge_panel, resources_unchanged, runnable, trial_seed
+from itera_nb.seal.custody import VOUCHER, voucher
 from itera_nb.seal.parquet import AgeLines, commitment, read_sealed
 from itera_nb.source.contamination import burn, figures, look
 from itera_nb.source.parts import to_rows
@@ -126,6 +127,8 @@ def _open_and_decide(experiment: Experiment, nonce: str) -> dict[str, Any]:
         "resumes": len(experiment.state.all("resumed")),
         "verdict": verdict.as_json(),
     }
+    if experiment.custody.escrow:
+        body[VOUCHER] = voucher(secret.seed, experiment.state.the("test_opened").hash, body)
     record = experiment.record("verdict", body)
     pack(experiment)
     return {"claim": claim.seq, "record": record.seq}

@@ -41,7 +41,7 @@ def promises(state: State) -> Iterator[Promise]:
 
 def _hashes(record: Record) -> dict[str, str]:
     body = record.body
-    if record.type in {"scored", "baseline_measured", "judge_checked"}:
+    if record.type in {"scored", "baseline_measured", "judge_checked", "labels_audited"}:
         return {body["file"]: body["sha256"]}
     if record.type in {"sealed", "resealed"}:
         return {PLACES[part]: sha256 for part, sha256 in body["files"].items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from itera_nb.experiment import Experiment
 from itera_nb.ledger import backward_times
 from itera_nb.protocol import State
 from itera_nb.seal import anchors
+from itera_nb.seal.custody import IDENTITY, VOUCHER, has_identity, voucher
 from itera_nb.verdict.opening import decide
 from itera_nb.verdict.promises import ROWS, promises
 
@@ -62,14 +64,15 @@ def verify(experiment: Experiment) -> Report:
         same = path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == promise.sha256
         fault = "is as recorded" if same else ("was changed" if path.is_file() else "is missing")
         findings.append(Finding(same, f"{promise.file} {fault}", promise.record.seq))
-    findings += _arms(experiment, state)
+    findings += [*_arms(experiment, state), *_vouched(experiment, state)]
     if state.has("verdict") and not absent and all(f.holds for f in findings):
         findings.append(_recomputed(experiment, state))
-    if not absent:
-        return Report(findings, "record and rows")
-    return Report(
-        findings, "record only: files with rows are not here, so the verdict was not computed again"
-    )
+    level = "record and rows"
+    if absent:
+        level = "record only: files with rows are not here, so the verdict was not computed again"
+    if state.has("verdict") and experiment.custody.escrow and not has_identity():
+        level += f"; who decided is seen with a recipient's private key alone: {IDENTITY}=… itera verify"
+    return Report(findings, level)
 
 
 def _chain(state: State) -> Finding:
@@ -107,6 +110,21 @@ def _arms(experiment: Experiment, state: State) -> Iterator[Finding]:
         path = experiment.path(file)
         same = path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == sha256
         yield Finding(same, f"{file} {'is as locked' if same else 'is not what was locked'}", locked.seq)
+
+
+def _vouched(experiment: Experiment, state: State) -> Iterator[Finding]:
+    """Under escrow, for who holds a recipient's key: each verdict was made by someone who held one."""
+    if not (state.has("verdict") and experiment.custody.escrow and has_identity()):
+        return
+    seed, opening = experiment.secret.seed, ""
+    for record in state.records:
+        if record.type == "test_opened":
+            opening = record.hash
+        elif record.type == "verdict":
+            given = str(record.body.get(VOUCHER))
+            same = hmac.compare_digest(given, voucher(seed, opening, record.body))
+            fault = "was made with a recipient's key" if same else "was not made with a recipient's key"
+            yield Finding(same, f"the verdict {fault}", record.seq)
 
 
 def _recomputed(experiment: Experiment, state: State) -> Finding:

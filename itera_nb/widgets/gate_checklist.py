@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
-from itera_nb.diagnosis.gate import ACTIONS, CLASSES
+from itera_nb.diagnosis.gate import ACTIONS, CLASSES, SUSPECTED, against_the_figures
 from itera_nb.diagnosis.judgement import (
     Change,
     Judgement,
@@ -26,7 +26,6 @@ from itera_nb.verdict.preflight import Condition
 from itera_nb.widgets.forms import NOT_GIVEN, Fields, Input, Key, said
 from itera_nb.widgets.live import column, live, something_happened
 
-SUSPECTED = "hardcode suspected"
 NAMES = {
     "universal": "universal mechanism",
     "hardcode": "hardcode for particular rows",
@@ -53,7 +52,7 @@ def conditions(change: Change, judgement: Judgement) -> list[Condition]:
     """What the gate needs to know of a change."""
     class_, action = judgement.class_, judgement.action
     fits = action is not None and (class_ == "universal" or action != "keep")
-    suspected = change.measured.verdict == SUSPECTED
+    suspected = against_the_figures("universal", change.measured)
     refusal = objection(change, judgement)
     ending = "not decided yet"
     if refusal is None:
@@ -157,8 +156,9 @@ class ChangeForm:
     def judgement(self) -> Judgement:
         """What is chosen and written now."""
         given = self.fields.inputs
-        class_, action, evidence = (given[(key,)].value() for key in ("class", "action", "evidence"))
-        return Judgement(*(None if x is None else str(x) for x in (class_, action, evidence)))
+        said = [given[(key,)].value() for key in ("class", "action", "evidence")]
+        class_, action, evidence = (None if x is None else str(x) for x in said)
+        return Judgement(class_, action, evidence)
 
     def refresh(self) -> Refusal | None:
         """Tick what is decided of this change; what still stands against recording it."""
@@ -181,5 +181,6 @@ def _head(change: Change) -> str:
         f"changes {body['parent']}: {body['what']}",
         f"hypothesis: {body['hypothesis']}",
         f"measured: {change.measured.verdict}. {change.measured.sentence}",
+        f"the figures suggest: {NAMES[change.measured.proposed]}, as {'; '.join(change.measured.why)}",
     )
     return f"<h5>{escape(change.id)}</h5>" + "".join(f"<div>{escape(clean(line))}</div>" for line in lines)

@@ -10,13 +10,15 @@ import numpy as np
 
 from itera_nb.diagnosis.diffs import DIFFERENCES, KINDS, mode_bits
 from itera_nb.diagnosis.reveal import reveal
+from itera_nb.exceptions import ArmError
 from itera_nb.experiment import Experiment
-from itera_nb.report.tables import table
+from itera_nb.report.tables import message, table
 from itera_nb.report.view import View
 from itera_nb.report.wording import shorten
 from itera_nb.scoring.evidence import Evidence, Floats
 from itera_nb.scoring.registered import part_results, registered_modes
 from itera_nb.scoring.runs import arm_inputs, evidence_of, part_rows
+from itera_nb.stats.paired import row_means
 
 from .live import live
 from .rows import ArmColumns, RowTable, Texts, labels_of, text
@@ -60,6 +62,41 @@ def revealed(experiment: Experiment, ids: Sequence[str], why: str) -> View:
     notes = [f"{said}; {len(experiment.state.revealed):,} of {every:,} dev rows have been read (SG29)"]
     cells = [[shorten(text(row[name]), WIDTH) for name in shown] for row in rows]
     return table(shown, cells, title="dev rows, read", notes=notes)
+
+
+def failures(experiment: Experiment, arm: str | None, n: int) -> View:
+    """Up to `n` train rows that an arm fails, with everything that may be read of them; for all arms in turn.
+
+    Raises:
+        ArmError: There is no such arm.
+    """
+    if not experiment.state.scored("train"):
+        return message('train is not scored yet: exp.run("train", trials=1)')
+    rows, fails = rows_of(experiment, "train"), experiment.spec.metric.fail_below
+    if arm is not None and arm not in rows.arms:
+        raise ArmError(f"no arm {arm!r} is scored on train", fix=f"one of: {', '.join(rows.arms)}")
+    views = []
+    for name in [arm] if arm else rows.arms:
+        failed = np.flatnonzero(row_means(rows.arms[name].score) < fails)
+        views.append(_failed(rows, name, failed[: max(n, 0)], len(failed)))
+    return View(html="".join(v.html for v in views), text="\n\n".join(v.text for v in views))
+
+
+def _failed(rows: RowTable, arm: str, at: np.ndarray, total: int) -> View:
+    columns = rows.arms[arm]
+    masks = np.zeros(len(rows), dtype=np.int32) if columns.modes is None else columns.modes
+    cells = [
+        [
+            str(rows.ids[i]),
+            *(shorten(text(values[i]), WIDTH) for values in rows.texts.values()),
+            shorten(text(columns.output[0][i]), WIDTH),
+            ", ".join(name for bit, name in enumerate(rows.modes) if masks[i] >> bit & 1),
+        ]
+        for i in at
+    ]
+    notes = [f"{total:,} of {len(rows):,} train rows; they are free to read"]
+    headers = ["id", *rows.texts, f"output of {arm}", "failure modes"]
+    return table(headers, cells, title=f"train rows that {arm} fails", notes=notes)
 
 
 def _parts(experiment: Experiment, first: str) -> list[str]:

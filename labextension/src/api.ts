@@ -58,6 +58,8 @@ export interface IRefusal {
   readonly what: string;
   readonly why: string;
   readonly instead: string;
+  /** A person's reason would let it pass. */
+  readonly asks: boolean;
 }
 
 export interface IAction {
@@ -187,6 +189,11 @@ export class Api {
 
   async start(path: string, action: string): Promise<IJob> {
     return this.post('jobs', { path, action, confirmed: true });
+  }
+
+  /** Record a person's reason where a safeguard asks; the conclusion prints it. */
+  async answer(path: string, safeguard: string, why: string): Promise<void> {
+    await this.post('answers', { path, safeguard, why });
   }
 
   /** A job with what it left to look at. */

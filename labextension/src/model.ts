@@ -101,6 +101,18 @@ export class PanelModel extends VDomModel {
     await this.#ask(async () => this.#take(await this.api.start(path, action)));
   }
 
+  /** Give the reason that the last job was refused for want of, and start it again. */
+  async explain(why: string): Promise<void> {
+    const job = this.job;
+    const refusal = job?.refusal;
+    if (job && refusal) {
+      await this.#ask(async () => {
+        await this.api.answer(job.path, refusal.safeguard, why);
+        this.#take(await this.api.start(job.path, job.action));
+      });
+    }
+  }
+
   async interrupt(): Promise<void> {
     const job = this.job;
     if (job) {

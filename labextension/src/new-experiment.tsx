@@ -20,7 +20,7 @@ export async function askNewExperiment(api: Api, cwd: string): Promise<ICreated 
   let values: Values = { under: experimentsFolder(cwd) };
   let problem: Problem | Refused | null = null;
   for (;;) {
-    const { button, value } = await showDialog({
+    const { button, value }: Dialog.IResult<Values> = await showDialog({
       title: 'New experiment',
       body: new Form(values, problem),
       buttons: [Dialog.cancelButton(), Dialog.okButton({ label: 'Create' })],
@@ -29,11 +29,16 @@ export async function askNewExperiment(api: Api, cwd: string): Promise<ICreated 
     if (!button.accept || value === null) {
       return null;
     }
+    values = value;
+    const empty = REQUIRED.filter(({ name }) => !value[name]).map(({ label }) => label);
+    if (empty.length > 0) {
+      problem = new Problem(`Not filled in: ${empty.join(', ')}.`, 'this form', 'fill them in');
+      continue;
+    }
     try {
       return await api.create(requestOf(value));
     } catch (error) {
       problem = failure(error);
-      values = value;
     }
   }
 }

@@ -68,7 +68,7 @@ export class Chip extends ReactWidget {
   }
 
   readonly #ask = new Debouncer(async () => {
-    const found = await this.model.api.notebook(this.context.localPath).catch(() => null);
+    const found = await this.model.api.notebook(this.context.localPath).catch(() => this.#notebook);
     if (!this.isDisposed) {
       this.#notebook = found;
       this.setHidden(!found?.experiment);

@@ -16,10 +16,11 @@ import nbformat
 
 WORKSPACES = count()
 READY_S, PAGE_MS = 90, 60_000
-# What Notebook 7.6 itself says on any page.
+# What Notebook 7.6 itself says on any page, and JupyterLab 4.6 after a kernel's restart.
 UPSTREAM = (
     "Cannot read properties of undefined (reading 'schema')",
     "Command 'filebrowser:open-path' not registered.",
+    "Could not restore the debugger state",
 )
 NEWS = "@jupyterlab/apputils-extension:notification"
 WIDGET_STATE = "@jupyter-widgets/jupyterlab-manager:plugin"
@@ -158,6 +159,7 @@ def open_page(lab, browser, path="", *, app="lab", width=1280, height=860, **opt
     page.on("pageerror", lambda e: page.note(str(e)))
     page.goto(lab.address(path, app))
     page.wait_for_function("window.jupyterapp", timeout=PAGE_MS)
+    page.evaluate("() => window.jupyterapp.restored.then(() => null)")
     return page
 
 

@@ -3,6 +3,9 @@
 import pytest
 from lab_server import open_page
 from panel_page import accessible, button, ended, run, shoot
+from world import go
+
+import itera_nb
 
 pytestmark = pytest.mark.browser
 THEMES = ("JupyterLab Light", "JupyterLab Dark", "JupyterLab Dark High Contrast")
@@ -33,12 +36,11 @@ def light_again(lab, browser):
 
 
 def test_every_view_of_the_panel_is_clean_in_every_theme(lab, project, panel, light_again):
-    experiment = project(question='Should v2 replace v1 "everywhere"?')
+    experiment = project()
+    go(itera_nb.open(experiment.folder), until="metric")
     page = panel(experiment)
-    for action in ("run:0-frame", "run:1-source", "run:2-metric", "pilot"):
-        run(page, action)
-    page.locator(f"{PANEL} summary").first.click()
-    page.locator(f"{PANEL} summary").last.click()
+    run(page, "pilot")
+    page.locator(f"{PANEL} .jp-Itera-refusal summary").first.click()
     found = {}
     for theme in THEMES:
         wear(page, theme)
@@ -75,8 +77,8 @@ def test_launcher_and_form_are_clean_in_every_theme(lab, browser, light_again):
         shoot(page, f"access-launcher-{theme.rpartition(' ')[2]}")
         cards.first.click()
         page.locator(".jp-Dialog summary").click()
-        page.locator(".jp-Dialog button.jp-mod-accept").click()  # nothing is filled in: it is asked again, with the reason
-        page.locator(".jp-Dialog [role=alert]").wait_for()
+        page.locator(".jp-Dialog button.jp-mod-accept").click()
+        page.get_by_text("Not filled in: Name, Data file").wait_for()
         found[theme, "form"] = accessible(page, ".jp-Dialog-content")
         shoot(page, f"access-form-{theme.rpartition(' ')[2]}")
         page.keyboard.press("Escape")
@@ -94,8 +96,8 @@ def test_the_panel_by_keyboard_alone(lab, project, panel):
     assert all(stop["seen"] for stop in stops), stops
     page.keyboard.press("Enter")
     ended(page)
-    for action in ("run:1-source", "run:2-metric", "pilot"):
-        run(page, action)
+    go(itera_nb.open(experiment.folder), until="metric")
+    run(page, "pilot")
     page.get_by_test_id("itera-all").focus()
     stops = walk(page, "itera-action-run:3-run")
     assert all(stop["seen"] for stop in stops), stops

@@ -2,11 +2,13 @@
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from lab_server import open_page, running_lab
 from panel_page import PHASES, launch, run, shoot
+from world import PHASES as NOTEBOOKS
 from world import RULES, tickets, write_csv
 
 pytestmark = pytest.mark.browser
@@ -91,3 +93,41 @@ def demo_by_clicking(page):
     body.get_by_text("char-lr").first.wait_for()
     shoot(page, "demo-verdict")
     assert page.problems == []
+
+
+@pytest.mark.slow
+def test_a_verdict_by_running_the_notebooks(project, panel):
+    experiment = project()
+    for phase in NOTEBOOKS:
+        page = panel(experiment, phase)
+        restart_and_run_all(page)
+        shoot(page, f"notebook-{phase}")
+        page.save()
+        page.context.close()
+    assert experiment.state.outcome == "ship"
+    records, seconds = len(experiment.state.records), {}
+    for phase in NOTEBOOKS:
+        page = panel(experiment, phase)
+        seconds[phase] = restart_and_run_all(page)
+        page.context.close()
+    assert len(experiment.state.records) == records, "a finished step is shown, and not done again"
+    sys.stdout.write(f"restart and run all: {seconds}\n")
+
+
+def restart_and_run_all(page):
+    """Restart the kernel, run every cell and wait; seconds. No cell may have failed."""
+    cells = page.notebook.locator(".jp-CodeCell")
+    begun = time.monotonic()
+    page.evaluate("() => { window.ran = window.jupyterapp.commands.execute('notebook:restart-run-all'); }")
+    page.locator(".jp-Dialog button.jp-mod-accept").click()
+    page.evaluate("() => window.ran.then(() => null)")
+    page.settle(seconds=240)
+    last = cells.last.locator(".jp-OutputArea-output")
+    last.first.wait_for()
+    took = time.monotonic() - begun
+    errors = page.notebook.locator(
+        "[data-mime-type='application/vnd.jupyter.stderr'], [data-mime-type*=error]"
+    )
+    assert errors.all_inner_texts() == []
+    assert page.problems == []
+    return took

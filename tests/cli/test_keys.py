@@ -94,7 +94,7 @@ def test_local_custody_says_nothing_and_stays_local_once_sealed(make_experiment,
     exp.frame.lock()
     exp.source.sample()
     exp.split.seal()
-    with pytest.raises(IteraError, match="itera reseal") as caught:
+    with pytest.raises(IteraError, match="itera new") as caught:
         choose_custody(exp.experiment, [public])
     assert "local" in caught.value.what
 

@@ -60,3 +60,31 @@ def test_every_row_has_one_kind_and_sides_mirror(one, two):
     assert [mirror.get(k, k) for k in forth["kind"]] == list(back["kind"])
     assert len(forth) == scored.sum()
     assert set(forth["kind"]) <= {WIN, LOSS, FLAKY, BOTH_PASS, BOTH_FAIL}
+
+
+def test_one_line_holds_every_figure_of_a_row(make_evidence):
+    evidence = make_evidence(
+        {"better": [[1, 1], [0, 1], [0, 0]], "base": [[0, 0], [1, 1], [0, 0]]},
+        slices={"tenant=a=b": np.array([True, True, False]), "tenant=z": np.array([False, False, True])},
+        weights=[3, 2, 1],
+        modes={
+            "base": {"late": [[1, 0], [0, 0], [0, 0]], "wrong": [[1, 1], [0, 0], [1, 1]]},
+            "better": {"late": np.zeros((3, 2)), "wrong": [[0, 0], [1, 0], [1, 1]]},
+        },
+        cost={"better": np.array([0.1, 0.2, 0.3]), "base": None},
+    )
+    found = row_differences(evidence, "better", "base", 0.5)
+    assert found["arm"].tolist() == ["better"] * 3
+    assert found["kind"].tolist() == [WIN, LOSS, BOTH_FAIL]
+    assert found["tenant"].tolist() == ["a=b", "a=b", "z"]
+    assert found["severity"].tolist() == [3, 2, 1]
+    assert found["base_modes"].tolist() == ["late, wrong", "", "wrong"]
+    assert found["modes"].tolist() == ["", "wrong", "wrong"]
+    assert found["cost_usd"].tolist() == [0.1, 0.2, 0.3]
+    assert "base_cost_usd" not in found, "a price that nobody knows has no column"
+    assert found["latency_ms"].tolist() == [10, 10, 10]
+    assert found[["base_trial_1", "base_trial_2", "trial_1", "trial_2"]].to_numpy().tolist() == [
+        [0, 0, 1, 1],
+        [1, 1, 0, 1],
+        [0, 0, 0, 0],
+    ]

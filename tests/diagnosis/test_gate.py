@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 
 from itera_nb.arms.manifest import build
-from itera_nb.diagnosis.gate import ACTIONS, CLASSES, added_literals, decide, measure, touched_rows
+from itera_nb.diagnosis.conditions import Condition
+from itera_nb.diagnosis.gate import (
+    ACTIONS,
+    CLASSES,
+    decide,
+    line_outcome,
+    measure,
+    saturation,
+)
+from itera_nb.diagnosis.literals import added_literals, words_of
 from itera_nb.spec import ArmSpec
 
 N = 120
@@ -43,7 +52,7 @@ def test_words_of_a_prompt(tmp_path, make_spec):
     (tmp_path / "q.md").write_text("Answer the ticket. Mind Globex.")
     keys = {"kind": "prompt", "model": "anthropic/x"}
     one, two = (build(make_spec(), n, ArmSpec(prompt=f"{n}.md", **keys), tmp_path) for n in ("p", "q"))
-    assert added_literals(two, one) == ["Globex.", "Mind"]
+    assert added_literals(two, one) == ["Globex", "Mind"]
 
 
 def test_rows_that_contain_a_literal_as_a_token_or_value():
@@ -54,10 +63,28 @@ def test_rows_that_contain_a_literal_as_a_token_or_value():
         {"text": "two words here", "tenant": "x"},
         {"text": "", "tenant": "two words"},
     ]
-    assert touched_rows(rows, ["text", "tenant"], ["Globex"]).tolist() == [True, False, True, False, False]
-    assert touched_rows(rows, ["text"], ["Globex"]).tolist() == [True, False, False, False, False]
-    assert touched_rows(rows, ["text", "tenant"], ["two words"]).tolist() == [False, False, False, True, True]
-    assert not touched_rows(rows, ["text"], []).any()
+    words, text = words_of(rows, ["text", "tenant"]), words_of(rows, ["text"])
+    assert words.containing(["Globex"]).tolist() == [True, False, True, False, False]
+    assert text.containing(["Globex"]).tolist() == [True, False, False, False, False]
+    assert words.containing(["two words"]).tolist() == [False, False, False, True, True]
+    assert not text.containing([]).any()
+    assert not text.containing(["unheard of", "?"]).any()
+
+
+def test_a_phrase_does_not_go_on_in_the_next_row():
+    words = words_of([{"text": "one two"}, {"text": "words three"}], ["text"])
+    assert not words.containing(["two words"]).any()
+
+
+def test_common_words_tell_no_rows_apart():
+    rows = [
+        {"text": f"the ticket {'fees' if n % 5 == 0 else ''} {'globex' if n % 20 == 0 else ''}"}
+        for n in range(100)
+    ]
+    words = words_of(rows, ["text"])
+    assert words.telling(["the", "fees", "globex"]) == ["globex"]
+    assert words.telling(["the", "Fees", "globex"]) == ["Fees", "globex"]
+    assert words.telling(["globex"], conditions=["ticket"]) == ["globex", "ticket"]
 
 
 @pytest.fixture
@@ -65,9 +92,9 @@ def world(make_evidence):
     """Dev rows of which a quarter hold the literal, with the gain where it is said to be."""
     touched = np.arange(N) % 4 == 0
 
-    def measured(gain, mask=touched, **keys):
+    def measured(gain, mask=touched, *, conditions=(), revealed=(), **keys):
         evidence = make_evidence({"parent": np.zeros(N), "child": np.asarray(gain, float)}, **keys)
-        return measure(evidence, "child", "parent", mask, ["globex"])
+        return measure(evidence, "child", "parent", mask, ["globex"], conditions, revealed)
 
     measured.touched = touched
     return measured
@@ -107,6 +134,93 @@ def test_the_share_of_the_cluster_that_gains_most(world):
     cluster = np.arange(N) // 10
     assert world(cluster == 3, cluster=cluster).top_cluster_share == 1.0
     assert world(np.ones(N)).top_cluster_share is None
+
+
+BY_NAME = (Condition("globex", "equals", "arms/b.py", 3),)
+EVERYWHERE = np.arange(N) % 2 == 0
+
+
+def test_the_class_follows_the_figures(world):
+    """A proposal is for a person: universal only where nothing speaks against it."""
+    assert world(world.touched).proposed == "hardcode"
+    assert world(EVERYWHERE).proposed == "universal"
+    nothing = world(np.zeros(N))
+    assert (nothing.proposed, nothing.why) == (
+        "cant_tell",
+        ["no gain is shown on rows that do not contain what it added"],
+    )
+
+
+def test_a_change_without_literals_is_measured_on_all_rows(world):
+    found = world(EVERYWHERE, np.zeros(N, bool))
+    assert (found.verdict, found.proposed) == ("not testable", "universal")
+
+
+@pytest.mark.parametrize("rows", [1, 2, 4])
+def test_few_rows_that_hold_all_of_the_gain_are_a_hardcode(world, rows):
+    few = np.arange(N) < rows
+    found = world(few, few)
+    assert (found.verdict, found.proposed) == ("not testable", "hardcode")
+    assert world(EVERYWHERE, few).proposed == "universal"
+
+
+def test_a_gain_on_rows_that_were_read(world):
+    read = np.arange(N) % 5 == 0
+    ids = [f"r{n:04d}" for n in np.flatnonzero(read)]
+    leak = world(read, np.zeros(N, bool), revealed=ids)
+    assert leak.proposed == "hardcode"
+    assert leak.why == ["the gain stands on the rows that were read"]
+    assert (leak.unseen.n, leak.unseen.estimate) == (96, 0.0)
+    assert "on the 96 rows that nobody read" in leak.sentence
+    assert world(EVERYWHERE, revealed=ids).proposed == "universal"
+
+
+def test_a_mechanism_and_a_hardcode_in_one(world):
+    both = EVERYWHERE | world.touched
+    assert world(both, conditions=BY_NAME).proposed == "cant_tell"
+    found = world(EVERYWHERE, conditions=BY_NAME)
+    assert found.conditions == ["arms/b.py:3 equals 'globex'"]
+    assert "conditions on literals: arms/b.py:3 equals 'globex'" in found.sentence
+
+
+def test_a_gain_that_one_cluster_carries(world):
+    """Without a declared cluster the slices are looked at."""
+    vendor = np.arange(N) // 12
+    one = np.where(vendor == 2, 1.0, np.arange(N) % 12 == 0)
+    no_words = np.zeros(N, bool)
+    for keys in ({"cluster": vendor}, {"slices": {f"vendor={v}": vendor == v for v in range(10)}}):
+        found = world(one, no_words, **keys)
+        assert found.proposed == "cant_tell"
+        assert found.without_top < found.effect.estimate / 2
+        assert found.top_cluster_share > 0.5
+
+
+def test_what_is_left_to_explain(make_evidence):
+    scores = np.repeat([1.0, 0.0], [150, 50])
+    evidence = make_evidence({"base": np.zeros(200), "arm": scores})
+    wanted = {"fail_below": 0.5, "smallest": 0.05}
+    left = saturation(evidence, "arm", **wanted)
+    assert (left.n, left.failing, left.explainable, left.saturated) == (200, 50, 50, False)
+    hard = [f"r{n:04d}" for n in range(150, 192)]
+    left = saturation(evidence, "arm", excused=hard, **wanted)
+    assert (left.failing, left.explainable, left.saturated) == (50, 8, True)
+
+
+@pytest.mark.parametrize(
+    ("actions", "new", "sprint", "outcome"),
+    [
+        (["keep"], 1, 1, "next sprint"),
+        (["delete"], 1, 1, "lock"),
+        (["upgrade"], 1, 1, "next sprint"),
+        (["keep", "delete"], 2, 1, "next sprint"),
+        (["delete", "lift_out", "keep"], 3, 1, "kill"),
+        (["keep", "keep", "delete", "delete"], 2, 2, "lock"),
+        (["keep", "delete", "delete"], 2, 2, "kill"),
+        (["keep", "keep", "keep"], 1, 3, "lock"),
+    ],
+)
+def test_what_follows_for_a_line(actions, new, sprint, outcome):
+    assert line_outcome("better", actions, sprint, None, new=new).outcome == outcome
 
 
 @pytest.fixture

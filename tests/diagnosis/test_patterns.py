@@ -71,3 +71,15 @@ def test_a_gain_in_rows_that_were_read(patterns):
 def test_too_few_read_rows_say_nothing(patterns):
     assert patterns(np.zeros(N), np.ones(N), revealed=["r0001"])[SEEN].found is None
     assert patterns(np.zeros(N), np.ones(N))[SEEN].found is False
+
+
+def test_read_rows_of_one_cluster_cannot_be_compared(patterns):
+    ids = [f"r{i:04d}" for i in range(40)]
+    cluster = np.where(np.arange(N) < 40, 0, np.arange(N))
+    assert patterns(np.zeros(N), np.where(HALF, 1, 0), revealed=ids, cluster=cluster)[SEEN].found is None
+
+
+def test_failures_of_graded_scores_are_counted_as_rows_below_the_line(patterns):
+    both = patterns(np.full(N, 0.8), np.full(N, 0.8))[BOTH]
+    assert both.found is False
+    assert "0.0% of the rows fail in both; the baseline fails on 0.0%" in both.evidence

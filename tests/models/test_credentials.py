@@ -86,11 +86,11 @@ def test_another_experiments_file_replaces_the_first_ones(tmp_path):
 
 def test_only_credentials_are_taken_from_a_file(tmp_path):
     (tmp_path / ".env").write_text(
-        "OPENAI_BASE_URL=http://x\nITERA_STATE_DIR=/x\nA_TOKEN=1\nODD=2\nPYTHONPATH=/x\n"
+        "OPENAI_BASE_URL=http://x\nITERA_STATE_DIR=/x\nA_TOKEN=1\nOdd_Keyword=2\nPYTHONPATH=/x\nLD_PRELOAD=/x\n"
     )
     before = dict(os.environ)
-    load_dotenv(tmp_path, ["ODD"])
-    assert {k: v for k, v in os.environ.items() if before.get(k) != v} == {"A_TOKEN": "1", "ODD": "2"}
+    load_dotenv(tmp_path, ["Odd_Keyword", "LD_PRELOAD"])
+    assert {k: v for k, v in os.environ.items() if before.get(k) != v} == {"A_TOKEN": "1", "Odd_Keyword": "2"}
 
 
 def test_a_file_that_is_none_is_no_error(tmp_path):

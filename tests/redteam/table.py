@@ -16,6 +16,10 @@ Each step is a test that performs the attack against a real experiment, in real 
 blocks, or the conclusion prints it. *Out of scope*: it works, and the documentation says so. Local custody: the key is the
 experimenter's own. Escrow: the key is held by a reviewer or by CI.
 
+Row text never reaches an output unescaped. Other notebooks may be less careful: in JupyterLab (4.5.7 or newer) switch
+*Settings > Sanitizer > Allow command linker* off (`"allowCommandLinker": false` in
+`@jupyterlab/apputils-extension:sanitizer`), so that no button in an output can run a command of the application.
+
 """
 
 

@@ -265,10 +265,14 @@ def killed_rounds(stage, tmp_path, moments, started):
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_kill_at_25_random_moments_around_the_claim(stage, tmp_path):
+    twin, begin = stage.twin(tmp_path / "measured").world, time.monotonic()
+    process = opening(twin)
+    assert wait_until(lambda: bool(twin.records("test_opened")), process)
+    claimed = time.monotonic() - begin
+    kill_family(process)
     draw = random.Random(25)
-    figures = killed_rounds(
-        stage, tmp_path, [draw.uniform(0, 2.5) for _ in range(ROUNDS)], started=lambda world: True
-    )
+    moments = [claimed * draw.uniform(0.6, 1.4) for _ in range(ROUNDS)]
+    figures = killed_rounds(stage, tmp_path, moments, started=lambda _: True)
     assert 0 < figures["resumed"] <= ROUNDS
 
 

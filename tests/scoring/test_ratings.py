@@ -103,7 +103,7 @@ def test_ratings_off_the_scale_are_named_by_line_and_never_quoted(said):
 
 def test_worksheet_of_other_outputs_is_refused():
     asked = items()
-    with pytest.raises(DataError, match="2 lines of the worksheet are of other outputs"):
+    with pytest.raises(DataError, match="2 lines of the worksheet are of other items"):
         from_csv(to_csv([Item("x1", {}, ("a",)), Item("x2", {}, ("b",))]).encode(), asked, 10)
 
 

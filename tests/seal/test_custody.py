@@ -96,7 +96,7 @@ def test_two_secrets_differ_and_a_second_one_is_refused():
 def test_absent_secret_says_what_to_do():
     with pytest.raises(RecordError, match="not here") as caught:
         load_secret("gone")
-    assert "itera reseal" in caught.value.fix
+    assert "itera new" in caught.value.fix
     assert caught.value.exit_code == 4
 
 
@@ -230,6 +230,7 @@ def test_the_released_key_leaves_the_environment(custodian, monkeypatch, tmp_pat
         (str(pyrage.x25519.Identity.generate()), "not that of a recipient"),
         ("AGE-SECRET-KEY-1NONSENSE", "cannot be used"),
     ],
+    ids=["none", "another one", "nonsense"],
 )
 def test_without_a_recipients_key_the_refusal_says_who_can_open(
     custodian, monkeypatch, tmp_path, value, said

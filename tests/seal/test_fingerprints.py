@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from itera_nb.seal.fingerprints import Index, IndexBuilder
+from itera_nb.seal.fingerprints import Index, IndexBuilder, readable
 
 WORDS = [
     f"{a}{b}{c}"
@@ -115,6 +115,31 @@ def test_what_several_rows_share_betrays_none_but_a_duplicate():
     assert found(GREETING, within) == set()
     assert found(GREETING + ROWS[4], within) == {4}
     assert found(ROWS[0], within) == {0, 50, 51}
+
+
+@pytest.mark.parametrize("width", [30, 47])
+def test_a_row_that_a_table_cuts_short_is_found(width):
+    shown = f"0  {ROWS[4][:width]}...\n1  something else"
+    assert found(shown) == {4}
+    assert found(shown.replace("...", "\N{HORIZONTAL ELLIPSIS}")) == {4}
+    assert found(shown.replace("...", "")) == set(), "the beginning alone is a phrase that anybody may write"
+
+
+def test_a_beginning_that_rows_share_betrays_none():
+    rows = [f"Dear customer service, I would like to know whether {text}" for text in ROWS]
+    built = index(rows[:40])
+    cut = f"0 {rows[3][:47]}..."
+    assert found(cut, built) == set()
+    lone = index(rows[:1])
+    assert found(cut, lone) == {0}
+    assert found(cut, lone.without([readable([[rows[45]]])])) == set()
+
+
+def test_half_a_row_without_spaces_is_found():
+    row = "".join(chr(0x4E00 + random.Random(n).randrange(5000)) for n in range(60))
+    built = index([row])
+    assert found(row[:30], built) == found(row[31:], built) == {0}
+    assert found(row[:20], built) == set()
 
 
 def test_blind_rows_are_counted():

@@ -5,6 +5,8 @@ import gzip
 import json
 import os
 import subprocess
+from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -58,8 +60,20 @@ def doubly_escaped(text):
         lambda t: b"caf\xe9 " + t.encode(),
         lambda t: t.encode("utf-16"),
         lambda t: t.encode("utf-16-be"),
+        lambda t: f"GET /?q={quote(t)}&page=1".encode(),
+        lambda t: gzip.compress(b"first\n") + gzip.compress(t.encode()),
     ],
-    ids=["escaped twice", "packed", "base64", "unicode escape", "latin-1", "utf-16", "utf-16 without mark"],
+    ids=[
+        "escaped twice",
+        "packed",
+        "base64",
+        "unicode escape",
+        "latin-1",
+        "utf-16",
+        "utf-16 without mark",
+        "url",
+        "two in one gzip",
+    ],
 )
 def test_rows_are_found_behind_their_writing(project, written):
     (project / "file").write_bytes(written(ROWS[5]))
@@ -118,6 +132,22 @@ def test_large_files_are_left_out_and_counted(project, monkeypatch):
     assert (found.files, found.left_out, found.hits) == (0, 1, ())
 
 
+def test_a_link_that_an_arm_may_read_is_followed(project, tmp_path):
+    outside = tmp_path / "shots.md"
+    outside.write_text(ROWS[3], "utf-8")
+    (project / "shots.md").symlink_to(outside)
+    for name, target in (("loop", "loop"), ("up", ".."), ("gone", "nowhere")):
+        (project / name).symlink_to(target)
+    assert hits(look(project)) == {}
+    assert hits(look(project, close=list(below(project)))) == {"shots.md": {"r3"}}
+
+
+def test_what_is_no_file_or_grows_is_passed_by(project):
+    os.mkfifo(project / "pipe")
+    assert look(project).files == 0
+    assert look(project, [Path("/proc/self/maps"), Path("/dev/zero")]).files == 0
+
+
 def git(project, *arguments):
     user = ["-c", "user.name=t", "-c", "user.email=t@example.com"]
     subprocess.run(["git", "-C", project, *user, *arguments], check=True, capture_output=True)
@@ -145,6 +175,35 @@ def test_every_git_object_is_looked_at_once(project):
     assert [file.rpartition(" ")[2] for file in found.copies] == ["(raw.csv)"]
 
 
+def test_repositories_inside_and_ignored_checkpoints_are_looked_at(project):
+    git(project, "init", "-q")
+    (project / ".gitignore").write_text(".ipynb_checkpoints/\nbig/\n", "utf-8")
+    for name in ("inside/a.txt", "notes/.ipynb_checkpoints/b.ipynb", "big/c.txt"):
+        (project / name).parent.mkdir(parents=True)
+        (project / name).write_text(ROWS[1], "utf-8")
+    git(project / "inside", "init", "-q")
+    assert set(hits(look(project, project_files(project)))) == {
+        "inside/a.txt",
+        "notes/.ipynb_checkpoints/b.ipynb",
+    }
+
+
+def test_objects_are_named_by_one_question_to_git(project, monkeypatch):
+    git(project, "init", "-q")
+    for n in range(5):
+        (project / "note.md").write_text(ROWS[n], "utf-8")
+        git(project, "add", ".")
+        git(project, "commit", "-qm", "x")
+    asked = []
+    monkeypatch.setattr(
+        scan_module, "_git", lambda root, *a, ask=scan_module._git: asked.append(a) or ask(root, *a)
+    )
+    found = look(project, [], history=project)
+    assert {hit.file.split()[-1] for hit in found.hits} == {"(note.md)"}
+    assert {i for hit in found.hits for i in hit.ids} == {f"r{n}" for n in range(5)}
+    assert len(asked) == 2
+
+
 def test_git_says_what_the_project_is(project):
     git(project, "init", "-q")
     folder = project / "docs" / "experiments" / "one"
@@ -153,8 +212,9 @@ def test_git_says_what_the_project_is(project):
     (project / "cache").mkdir()
     for name in ("cache/big.bin", "docs/note.md"):
         (project / name).write_text("x", "utf-8")
+    (project / "docs" / "pyproject.toml").write_text("", "utf-8")
     assert project_root(folder) == project
-    assert {f.name for f in project_files(project)} == {".gitignore", "note.md"}
+    assert {f.name for f in project_files(project)} == {".gitignore", "note.md", "pyproject.toml"}
 
 
 def test_without_git_the_usual_caches_are_left_out(project):
@@ -171,7 +231,7 @@ def test_without_git_the_usual_caches_are_left_out(project):
 def test_progress_is_told(project, monkeypatch):
     monkeypatch.setattr(scan_module, "TELL_EVERY_S", 0)
     for n in range(3):
-        (project / f"{n}.txt").touch()
+        (project / f"{n}.txt").write_text("x", "utf-8")
     told = []
     look(project, tell=told.append)
     assert told[-1] == "scan: 3 of 3 files"

@@ -2,12 +2,14 @@
 
 import collections
 import csv
+from itertools import count
 
 import pandas as pd
 import pytest
+from filelock import FileLock
 from world import go
 
-from itera_nb.exceptions import IteraError, Refusal
+from itera_nb.exceptions import IteraError, Refusal, StoppedError
 from itera_nb.seal.parquet import read_sealed
 from itera_nb.source.parts import read_part, to_rows
 from itera_nb.source.reseal import NEXT, finish, reseal
@@ -158,6 +160,37 @@ def test_a_reseal_that_was_killed_is_finished_or_forgotten(make_experiment):
     dev.write_bytes(old)
     finish(experiment)
     assert parts(exp)["dev"]
+
+
+def test_the_next_run_finishes_a_reseal_that_was_killed_once_it_was_recorded(make_experiment, monkeypatch):
+    exp = make_experiment(rows=200, source=SAMPLED)
+    go(exp, until="seal")
+    leaked = sorted(ids(parts(exp)["test"]))[:2]
+
+    def killed(experiment, *, times=count()):
+        if next(times):
+            raise KeyboardInterrupt
+        finish(experiment)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("itera_nb.source.reseal._finish", killed)
+        reseal(exp.experiment, leaked, "seen")
+    assert exp.experiment.state.the("sealed").body["moved"] == leaked
+    exp.split.seal()
+    assert set(leaked) <= ids(parts(exp)["dev"])
+
+
+def test_two_reseals_do_not_meet(make_experiment):
+    exp = make_experiment(rows=200, source=SAMPLED)
+    go(exp, until="seal")
+    before = parts(exp)
+    (next_ := exp.experiment.path("data", f"dev.parquet{NEXT}")).write_bytes(b"being written")
+    with FileLock(exp.experiment.path("sealed", "reseal.lock")):
+        for act in (finish, lambda e: reseal(e, [min(ids(before["test"]))], "seen")):
+            with pytest.raises(StoppedError, match="resealing"):
+                act(exp.experiment)
+    assert next_.read_bytes() == b"being written"
+    assert parts(exp) == before
 
 
 def test_no_row_is_ever_fresh_twice(make_experiment):

@@ -114,6 +114,24 @@ def test_a_clone_opens_once_and_tops_up_with_the_recipients_key_alone(locked, tm
     report = verify(theirs)
     assert [f.what for f in report.findings if not f.holds] == []
     assert report.level == "record and rows"
+    assert sum(f.what == "the verdict was made with a recipient's key" for f in report.findings) == 2
+    monkeypatch.setattr("itera_nb.seal.custody._released", [])
+    monkeypatch.delenv(IDENTITY)
+    assert "recipient's private key alone" in verify(theirs).level
+
+
+def test_a_verdict_written_by_hand_is_known_to_a_recipient(locked, tmp_path, state, monkeypatch):
+    """Who can push can append records; the chain, the hashes and the bundle cannot tell."""
+    mine = locked.experiment
+    theirs = clone(locked, tmp_path, state, monkeypatch)
+    bundle.fetch(theirs)
+    open_test(theirs)
+    opened, decided = theirs.state.the("test_opened").body, theirs.state.the("verdict").body
+    monkeypatch.setenv("ITERA_STATE_DIR", str(state))
+    mine.record("test_opened", opened)
+    mine.record("verdict", decided)  # whatever it says: even a true one is of another opening
+    (fault,) = [f for f in verify(mine).findings if not f.holds and "recipient" in f.what]
+    assert (fault.what, fault.record) == ("the verdict was not made with a recipient's key", 13)
 
 
 def test_a_clone_believes_no_bundle_and_opens_nothing_unclaimed(locked, tmp_path, state, monkeypatch):

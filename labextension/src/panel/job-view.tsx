@@ -4,6 +4,7 @@ import { Dialog, ReactWidget, showDialog } from '@jupyterlab/apputils';
 
 import { IJob } from '../api';
 import { RefusalText } from './notice';
+import { ReasonForm, takesReason } from './reason-form';
 
 /** The sentence that disabled buttons point to while a job runs. */
 export const BUSY_ID = 'itera-busy';
@@ -14,6 +15,7 @@ interface IProps {
   job: IJob;
   label: string;
   onInterrupt: () => void;
+  onReason: (why: string) => void;
   onOpenPage: (path: string) => void;
 }
 
@@ -36,8 +38,9 @@ export function JobView(props: IProps): JSX.Element {
         {label}: <span role="status">{STATES[job.state]}</span>
       </h3>
       {job.state === 'running' ? <Running {...props} /> : null}
-      {job.message ? <p className="jp-Itera-message">{job.message}</p> : null}
+      {job.message && !job.refusal ? <p className="jp-Itera-message">{job.message}</p> : null}
       {job.refusal ? <RefusalText refusal={job.refusal} /> : null}
+      {job.refusal && takesReason(job.refusal) ? <ReasonForm key={job.id} onReason={props.onReason} /> : null}
       {job.html ? <Result key={job.id} html={job.html} label={label} /> : null}
       {job.page ? <PageButton page={job.page} onOpen={props.onOpenPage} /> : null}
     </section>

@@ -116,6 +116,7 @@ function Experiment(props: { model: PanelModel; detail: IDetail; handlers: IHand
           job={model.job}
           label={labelOf(model.job, detail)}
           onInterrupt={() => void model.interrupt()}
+          onReason={why => void model.explain(why)}
           onOpenPage={handlers.open}
         />
       ) : null}

@@ -45,7 +45,7 @@ function Step(props: IProps & { phase: IPhase }): JSX.Element {
     action => phaseOf(action.id) === phase.id && (action.enabled || !isDone)
   );
   const said = actions.some(action => action.refusal?.what === phase.why);
-  const ready = actions.find(action => action.enabled);
+  const ready = actions.filter(action => action.enabled).pop(); // after the pilot comes the run
   return (
     <li
       className="jp-Itera-step"

@@ -1,0 +1,192 @@
+"""Did the changed code run on the failing rows? Line coverage of python arms, sent text of prompt arms.
+
+A falsified iteration whose change never ran says where the mechanism is not; one that ran, what it is not.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import importlib.util
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from itera_nb.arms.manifest import Manifest, build
+from itera_nb.arms.runtime import RunnableArm
+from itera_nb.diagnosis.sprint import Iteration, arm_spec, predicted_mask
+from itera_nb.exceptions import ArmError, StoppedError
+from itera_nb.experiment import Experiment
+from itera_nb.models.parsing import Parser
+from itera_nb.models.prompt import PromptError, compile_prompt
+from itera_nb.scoring.child import Failure
+from itera_nb.scoring.evidence import Evidence
+from itera_nb.scoring.runs import fit_rows, part_rows, runnable, trial_seed
+from itera_nb.scoring.workers import Worker
+from itera_nb.spec import ArmSpec
+from itera_nb.stats.paired import row_means
+
+MOST_ROWS = 200
+TIMEOUT_S = 300.0
+TEXTS = {"template", "system", "few-shot data"}
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """On how many of the failing rows an iteration's change was in play.
+
+    Attributes:
+        rows: Predicted rows that its parent fails on, at most 200 of them.
+        ran: Those on which a changed line ran, or the sent prompt differs; None where that is not known.
+        note: Why it is not known.
+    """
+
+    rows: int
+    ran: int | None
+    note: str = ""
+
+
+def reach(experiment: Experiment, iteration: Iteration, evidence: Evidence) -> Reach:
+    """Whether an iteration's change was in play on the predicted dev rows that its parent fails on.
+
+    A python arm is run once more on those rows, in a worker of its own, where it is registered as free.
+
+    Args:
+        experiment: The experiment.
+        iteration: The registered iteration.
+        evidence: Dev scores, the parent's among them.
+    """
+    rows = _failing(experiment, iteration, evidence)
+    arm, parent = iteration.arm, arm_spec(experiment.spec, experiment.state, iteration.parent)
+    if not rows:
+        return Reach(0, None, f"{iteration.parent} fails on none of the predicted rows")
+    if arm.kind == "prompt" == parent.kind:
+        ready, _ = runnable(experiment, {iteration.id: arm, iteration.parent: parent})
+        return _sent(rows, ready, iteration.record.body["components"])
+    if arm.kind != "python" or parent.kind != "python":
+        return Reach(len(rows), None, f"an arm of kind {arm.kind} cannot be looked into")
+    return _ran(experiment, iteration, parent, rows)
+
+
+def _ran(
+    experiment: Experiment, iteration: Iteration, parent: ArmSpec, rows: Sequence[dict[str, Any]]
+) -> Reach:
+    spec, arm = experiment.spec, iteration.arm
+    new = build(spec, iteration.id, arm, experiment.folder)
+    old = build(spec, iteration.parent, parent, experiment.folder)
+    lines = changed_lines(new, old, (_file(arm.target), _file(parent.target)))
+    note = ""
+    if not lines:
+        note = "the change adds no line inside a function"
+    elif arm.cost != "free":
+        note = "the arm is not registered as free: its calls would be paid again"
+    elif importlib.util.find_spec("coverage") is None:
+        note = 'line coverage is not installed: pip install "itera-nb[diagnose]"'
+    if note:
+        return Reach(len(rows), None, note)
+    (ready,), _ = runnable(experiment, {iteration.id: arm})
+    return _covered(experiment, ready, rows, lines)
+
+
+def _failing(experiment: Experiment, iteration: Iteration, evidence: Evidence) -> list[dict[str, Any]]:
+    rows, predicted = part_rows(experiment, "dev"), iteration.record.body["predicted_rows"]
+    columns = {c: np.array([row[c] for row in rows]) for c in predicted}
+    mask = predicted_mask(columns, predicted, len(rows))
+    if not evidence.pairwise:
+        mask &= ~(row_means(evidence.scores[iteration.parent]) >= experiment.spec.metric.fail_below)
+    return [rows[i] for i in np.flatnonzero(mask)[:MOST_ROWS]]
+
+
+def _sent(rows: Sequence[dict[str, Any]], ready: Sequence[RunnableArm], components: Sequence[str]) -> Reach:
+    """On how many rows the prompt that is sent is another than the parent's."""
+    if not TEXTS & set(components):
+        return Reach(len(rows), None, f"the change is no text: {', '.join(components)} goes with every row")
+    prompts = [
+        compile_prompt(arm.spec, arm.root, arm.shots, Parser(arm.spec.parse, arm.root).example)
+        for arm in ready
+    ]
+    differ = 0
+    for row in rows:
+        inputs = {column: row[column] for column in ready[0].inputs}
+        try:
+            one, two = (prompt.render(inputs) for prompt in prompts)
+        except PromptError:
+            continue
+        differ += one != two
+    return Reach(len(rows), differ)
+
+
+def _file(target: str | None) -> str:
+    return str(Path((target or "").rpartition(":")[0]))
+
+
+def changed_lines(manifest: Manifest, parent: Manifest, targets: tuple[str, str]) -> dict[str, list[int]]:
+    """Lines inside functions that an arm has and its parent has not: snapshot-relative file -> line numbers.
+
+    Args:
+        manifest: The arm.
+        parent: Its parent.
+        targets: The file that each of them is loaded from; they are compared with each other.
+    """
+    found = {}
+    for relative, file in manifest.files.items():
+        if not relative.endswith(".py"):
+            continue
+        before = parent.files.get(targets[1] if relative == targets[0] else relative)
+        old = before.read_text("utf-8").splitlines() if before else []
+        source = file.read_text("utf-8")
+        lines = _new_lines(source.splitlines(), old)
+        spans = [set(range(low, high + 1)) for low, high in _statements(source)]
+        if own := set().union(*(span for span in spans if span & lines)):
+            found[relative] = sorted(own)
+    return found
+
+
+def _new_lines(new: Sequence[str], old: Sequence[str]) -> set[int]:
+    """Line numbers of `new` that `old` does not have in their place; layout does not count."""
+    one, two = ([line.strip() for line in lines] for lines in (old, new))
+    matcher = difflib.SequenceMatcher(a=one, b=two, autojunk=False)
+    kept = {block.b + i + 1 for block in matcher.get_matching_blocks() for i in range(block.size)}
+    return set(range(1, len(new) + 1)) - kept
+
+
+def _statements(source: str) -> Iterator[tuple[int, int]]:
+    """First and last line of each statement inside a function; of a compound one, of its head."""
+    for function in ast.walk(ast.parse(source)):
+        if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        documented = ast.get_docstring(function, clean=False) is not None
+        for statement in function.body[documented:]:
+            for node in ast.walk(statement):
+                if isinstance(node, ast.stmt | ast.ExceptHandler):
+                    body = getattr(node, "body", None)
+                    last = body[0].lineno - 1 if isinstance(body, list) and body else node.end_lineno
+                    yield node.lineno, max(node.lineno, last or 0)
+
+
+def _covered(
+    experiment: Experiment, arm: RunnableArm, rows: Sequence[dict[str, Any]], lines: dict[str, list[int]]
+) -> Reach:
+    """On how many rows any of the lines ran; the arm is fitted as it was for its score."""
+    assert arm.spec.target is not None
+    fit = [dict(row) for row in fit_rows(experiment, "dev")]
+    options: dict[str, Any] = {
+        "quiet": True,
+        "params": arm.spec.params,
+        "fit_rows": fit,
+        "seed": trial_seed(experiment.genesis, 0),
+        "resources": dict(arm.resources),
+    }
+    items = [({column: row[column] for column in arm.inputs},) for row in rows]
+    wanted = {str(arm.root / relative): numbers for relative, numbers in lines.items()}
+    try:
+        with Worker(arm.root, arm.spec.target, arm.pythonpath, **options) as worker:
+            found = worker.ran(items, wanted, TIMEOUT_S)
+    except (ArmError, StoppedError) as error:
+        return Reach(len(rows), None, f"it could not be run again: {error.what}")
+    if isinstance(found, Failure):
+        return Reach(len(rows), None, f"it could not be run again ({found.error_type})")
+    return Reach(len(rows), sum(found))
