@@ -208,7 +208,7 @@ class Experiment:
 
     @property
     def opened_here(self) -> bool:
-        """Whether this computer opened the test set, or holds a recipient's key; a clone of others only looks on."""
+        """Whether this computer opened the test set, or holds a recipient's key; elsewhere a record forks."""
         from itera_nb.seal import custody, heads
 
         head = heads.recall(self.genesis)

@@ -101,14 +101,18 @@ class State:
 
     @property
     def found(self) -> dict[str, list[str]]:
-        """File -> ids of sealed rows found in it since they were sealed."""
-        return self._found(self.all("resealed")[-1:])
+        """File -> ids of sealed rows found in it since the latest sealing, so of unopened rows."""
+        return self._found(self._latest_sealing)
 
     @property
     def leaks(self) -> dict[str, list[str]]:
         """Of those found, the ones that nobody has accepted since."""
         answer = self.answer("SG03")
-        return self._found((*self.all("resealed")[-1:], *((answer,) if answer else ())))
+        return self._found((*self._latest_sealing, *((answer,) if answer else ())))
+
+    @property
+    def _latest_sealing(self) -> tuple[Record, ...]:
+        return (*self.all("resealed")[-1:], *self.all("extended"))
 
     def _found(self, settled: tuple[Record, ...]) -> dict[str, list[str]]:
         since, files = max((r.seq for r in settled), default=0), dict[str, list[str]]()
@@ -175,6 +179,11 @@ class State:
     def revealed(self) -> set[str]:
         """Ids of the dev rows whose text was shown to a person."""
         return {row for record in self.all("revealed") for row in record.body["ids"]}
+
+    def revealed_before(self, score: Record | None) -> set[str]:
+        """Ids of the dev rows that were read before a score existed: only they can have shaped what it scores."""
+        end = score.seq if score else 0
+        return {row for record in self.all("revealed") if record.seq < end for row in record.body["ids"]}
 
     @property
     def readings(self) -> dict[str, int]:

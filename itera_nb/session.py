@@ -155,7 +155,7 @@ class Session(_Room):
         return tables.message(*reseal_text(self.experiment.state.the("resealed")).split("\n"))
 
     def evict(self, how: str = "seal") -> View:
-        """Take the raw source away: "seal" it beside the test rows or "remove" it; "restore" it afterwards."""
+        """Take the raw source away: "seal" it by the test rows, or "remove" it; "restore" it later."""
         answer = self.experiment.isolated("itera_nb.source", "evict", how)
         if how == "restore":
             return tables.message(f"the raw source is back: {answer}")

@@ -288,7 +288,8 @@ class RunSpec(_Section):
 class IterateSpec(_Section):
     """`[iterate]`: who proposes iterations, and within what budget (USD, and a number of iterations).
 
-    `claude` asks `model`; what stands in the queue goes first.
+    `claude` asks `model`; what stands in the queue goes first. `judge` is a model that classes changes at the
+    gate, blind; without it a person does.
     """
 
     proposer: Literal["queue", "claude"] = "queue"
@@ -296,6 +297,7 @@ class IterateSpec(_Section):
     model: str | None = None
     budget_usd: float | None = Field(default=None, ge=0)
     iterations: Annotated[int, Field(ge=1)] | None = None
+    judge: str | None = None
 
 
 class PriceSpec(_Section):
@@ -756,6 +758,9 @@ def _recorded_meaning(spec: Spec, locate: _Locator) -> Iterator[Mistake]:
 def _iterate_meaning(spec: Spec, locate: _Locator) -> Iterator[Mistake]:
     """What a proposer that is paid needs."""
     iterate = spec.iterate
+    if iterate is not None and iterate.judge is not None and not all(iterate.judge.partition("/")):
+        message = f'expected "vendor/model", got {iterate.judge!r}'
+        yield Mistake(locate.line(["iterate", "judge"]), "iterate.judge", message)
     if iterate is None or iterate.proposer != "claude":
         return
     if iterate.model is None or not all(iterate.model.partition("/")):

@@ -89,6 +89,7 @@ TABLE = [
     ("gate", ["scored"], "SG10"),
     ("locked", ["scored"], "SG10"),
     ("judge_checked", ["scored"], "SG10"),
+    ("labels_audited", ["scored"], "SG10"),
     ("test_opened", ["locked"], "SG01"),
     ("resumed", ["test_opened"], "SG01"),
     ("verdict", ["test_opened"], "SG01"),
@@ -107,7 +108,12 @@ def history(event):
     order = [*TO_VERDICT, "concluded"]
     before = {"iteration_registered": "locked", "revealed": "baseline_measured", "audit_accepted": "sealed"}
     before |= {"screened": "pilot_passed", "proposal_refused": "locked"}
-    before |= {"resumed": "verdict", "amended": "sampled", "judge_checked": "locked"}
+    before |= {
+        "resumed": "verdict",
+        "amended": "sampled",
+        "judge_checked": "locked",
+        "labels_audited": "locked",
+    }
     before |= dict.fromkeys(["resealed", "contamination", "evicted"], "baseline_measured")
     return order[: order.index(before.get(event, event))]
 
@@ -382,6 +388,22 @@ def test_an_open_pass_may_be_finished_and_a_finished_one_shown():
 
 def refused_attempt(safeguard):
     return ("attempt_refused", {"safeguard": safeguard, "what": "a question"})
+
+
+def found_in(file, *ids):
+    hit = {"file": file, "passages": list(ids), "wholes": []}
+    return ("contamination", {"where": "scan", "found": [hit], "copies": []})
+
+
+def test_leaks_count_until_they_are_moved_accepted_or_of_a_decided_batch():
+    assert state("sealed", found_in("a.md", "r1")).leaks == {"a.md": ["r1"]}
+    accepted = ("accepted", {"safeguard": "SG03", "why": "x"})
+    assert state("sealed", found_in("a.md", "r1"), accepted).leaks == {}
+    assert state("sealed", found_in("a.md", "r1"), accepted).found == {"a.md": ["r1"]}
+    assert state("sealed", found_in("a.md", "r1"), accepted, found_in("b.md", "r2")).leaks == {"b.md": ["r2"]}
+    assert state("sealed", found_in("a.md", "r1"), "resealed").found == {}
+    topped_up = state("sealed", "verdict", found_in("a.md", "r1"), "extended", found_in("b.md", "r7"))
+    assert topped_up.leaks == {"b.md": ["r7"]}
 
 
 def test_who_acts_next():

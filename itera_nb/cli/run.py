@@ -95,7 +95,9 @@ def _waiting() -> Iterator[None]:
     except Refusal as refusal:
         if refusal.safeguard in JUDGED_BY_A_PERSON:
             first = refusal.instead.partition("\n")[0]
-            click.echo(f"waiting for you: {refusal.safeguard} {SAFEGUARDS.get(refusal.safeguard, '')}: {first}")
+            click.echo(
+                f"waiting for you: {refusal.safeguard} {SAFEGUARDS.get(refusal.safeguard, '')}: {first}"
+            )
         raise
 
 

@@ -14,11 +14,13 @@ from typing import Any
 import tomlkit
 
 from itera_nb.arms.lock import require_unchanged
-from itera_nb.diagnosis import sprint
+from itera_nb.diagnosis import gate, sprint
 from itera_nb.diagnosis.briefing import brief
+from itera_nb.diagnosis.class_judge import judge_class
 from itera_nb.diagnosis.claude import Claude
 from itera_nb.diagnosis.edits import parent_of, replace
 from itera_nb.diagnosis.judgement import (
+    PERSON,
     Change,
     Judgement,
     close_sprint,
@@ -28,7 +30,7 @@ from itera_nb.diagnosis.judgement import (
     write_judgement,
 )
 from itera_nb.diagnosis.loop import IterationResult, results, score_iterations
-from itera_nb.diagnosis.proposer import Answer, Proposal, ProposalError, Proposer
+from itera_nb.diagnosis.proposer import Answer, Briefing, Proposal, ProposalError, Proposer
 from itera_nb.exceptions import ArmError, DataError, IteraError, Refusal, SpecError, StoppedError
 from itera_nb.experiment import Experiment
 from itera_nb.protocol import check
@@ -36,8 +38,9 @@ from itera_nb.scoring.budget import BudgetReachedError
 from itera_nb.scoring.runs import part_rows
 from itera_nb.spec import read_toml
 
-ON = "itera run   (goes on to the gate without it; iterations of your own: iterations/queue)"
 FIGURES = "the figures, without a person"
+"""Who judged a change where no person did."""
+ON = "itera run   (goes on to the gate without it; iterations of your own: iterations/queue)"
 FAULTS = (ProposalError, Refusal, ArmError, DataError, SpecError)
 
 
@@ -88,38 +91,35 @@ def may_iterate(experiment: Experiment) -> bool:
 def settle(experiment: Experiment, *, unattended: bool = False) -> None:
     """Judge the changes of the open sprint that need no person, in their files.
 
-    Of a proposer's changes those that it calls universal and the figures support are kept, those that it
-    does not call so deleted. Unattended, whatever is called universal without that support is deleted too,
-    a person's word in the queue included: it was said before there were figures.
+    A proposer's change is kept where it calls it universal and the figures propose the same, deleted where
+    one of them does not; only what it calls universal against the figures waits for a person. Unattended,
+    that is deleted too, and so is what the queue calls universal without the figures' support: it was
+    written before there were any. Where `[iterate] judge` names a model, its word is asked for first.
     """
     for change in open_changes(experiment):
-        answer = _judged_alone(change, unattended=unattended)
-        if answer is not None and answer != judged(change):
+        answer = judge_class(experiment, change) or _judged_alone(change, unattended=unattended)
+        if answer is not None:
             write_judgement(experiment, change.id, answer, read_toml(file_of(experiment, change.id)))
 
 
 def _judged_alone(change: Change, *, unattended: bool) -> Judgement | None:
-    said, body = judged(change), change.record.body
-    proposed = body.get("proposer", sprint.QUEUE) != sprint.QUEUE
+    """The judgement that needs no person; None where one stands, or a person is needed."""
+    said, figures = judged(change), change.measured
     whole = bool(said.class_ and said.action and said.evidence)
-    if whole and not (unattended and said.class_ == "universal"):
+    mine = change.record.body.get("proposer", sprint.QUEUE) != sprint.QUEUE and not whole
+    supported = said.class_ == figures.proposed == gate.UNIVERSAL
+    stands = whole and (said.class_ != gate.UNIVERSAL or supported or said.by != PERSON)
+    if stands or not (mine or unattended):
         return None
-    if not proposed and not unattended:
+    if gate.against_the_figures(said.class_, figures) and not unattended:
         return None
-    sentence = f"{change.measured.verdict}: {change.measured.sentence}"
-    if said.class_ == "universal" and supported(change):
-        reason = said.evidence or f"{body.get('reason', '')} The figures agree"
-        return Judgement("universal", said.action or "keep", f"{reason} ({sentence})", by=FIGURES)
-    if said.class_ == "universal" and not unattended:
-        return None
-    suspected = change.measured.proposed == "hardcode"
-    class_ = "hardcode" if suspected or said.class_ == "hardcode" else "cant_tell"
-    return Judgement(class_, "delete", f"not shown to be universal ({sentence})", by=FIGURES)
-
-
-def supported(change: Change) -> bool:
-    """Whether the figures say that a change is a universal mechanism."""
-    return change.measured.proposed == "universal"
+    why = f"{'; '.join(figures.why)} ({figures.sentence})"
+    if supported:
+        return Judgement(
+            gate.UNIVERSAL, gate.KEEP, f"{change.record.body.get('reason', '')} {why}".strip(), FIGURES
+        )
+    hardcode = gate.HARDCODE in {said.class_, figures.proposed} or figures.verdict == gate.SUSPECTED
+    return Judgement(gate.HARDCODE if hardcode else gate.CANT_TELL, gate.DELETE, why, FIGURES)
 
 
 def _register_next(experiment: Experiment, proposer: Proposer | None, *, unattended: bool) -> bool:
@@ -130,8 +130,9 @@ def _register_next(experiment: Experiment, proposer: Proposer | None, *, unatten
     while proposer is not None or sprint.proposals_open(experiment):
         asked: Proposer = proposer or Claude(experiment, turn=len(experiment.state.all("proposal_refused")))
         told = _told(experiment)
+        briefing = brief(experiment, told)
         try:
-            answer = asked.propose(brief(experiment, told))
+            answer = asked.propose(briefing)
         except BudgetReachedError as error:
             _refused(experiment, asked, Answer(None), error.what, final=True)
             return False
@@ -139,7 +140,7 @@ def _register_next(experiment: Experiment, proposer: Proposer | None, *, unatten
             _refused(experiment, asked, answer, "it has nothing more to propose", final=True)
             return False
         try:
-            _register(experiment, asked, answer)
+            _register(experiment, asked, answer, briefing)
         except FAULTS as error:
             final = bool(told) or getattr(error, "safeguard", "") == "SG29"
             _refused(experiment, asked, answer, error.what, final=final)
@@ -167,7 +168,7 @@ def _told(experiment: Experiment) -> str:
         if record.type in {"iteration_registered", "gate"}:
             return ""
         if record.type == "proposal_refused":
-            return str(record.body["what"])
+            return "" if record.body["final"] else str(record.body["what"])
     return ""
 
 
@@ -182,7 +183,7 @@ def _refused(experiment: Experiment, proposer: Proposer, answer: Answer, what: s
     experiment.record("proposal_refused", body)
 
 
-def _register(experiment: Experiment, proposer: Proposer, answer: Answer) -> None:
+def _register(experiment: Experiment, proposer: Proposer, answer: Answer, briefing: Briefing) -> None:
     """Check a proposal, write what it replaces, and register it; what is refused leaves no file.
 
     Raises:
@@ -193,7 +194,7 @@ def _register(experiment: Experiment, proposer: Proposer, answer: Answer) -> Non
     if proposal is None:
         raise ProposalError(answer.fault)
     _one_change(experiment, proposal)
-    _quotes_nothing(experiment, proposal)
+    _quotes_nothing(experiment, proposal, briefing)
     id_ = _free_id(experiment, proposal.name)
     written = []
     try:
@@ -201,7 +202,7 @@ def _register(experiment: Experiment, proposer: Proposer, answer: Answer) -> Non
         written += [file] if file else []
         toml = experiment.path("iterations", f"{id_}.toml")
         if toml.exists() and toml.read_text("utf-8") != _toml(proposal, id_, change):
-            raise IteraError(f"{toml.name} is there already, with another content", fix="rename it")
+            raise ProposalError(f"there is an iteration {id_} already: give it another name")
         experiment.write_text(f"iterations/{id_}.toml", _toml(proposal, id_, change))
         written.append(toml)
         origin = {
@@ -263,7 +264,7 @@ def _one_change(experiment: Experiment, proposal: Proposal) -> None:
         )
 
 
-def _quotes_nothing(experiment: Experiment, proposal: Proposal) -> None:
+def _quotes_nothing(experiment: Experiment, proposal: Proposal, briefing: Briefing) -> None:
     """Refuse a proposal that holds text of dev rows which neither train nor a component has."""
     from itera_nb.seal.fingerprints import IndexBuilder
 
@@ -273,7 +274,6 @@ def _quotes_nothing(experiment: Experiment, proposal: Proposal) -> None:
     dev = texts("dev")
     builder = IndexBuilder()
     builder.add([str(i) for i in range(len(dev))], dev)
-    briefing = brief(experiment)
     known = [text for parent in briefing.parents for text in parent.components.values()]
     known += [" ".join(cells) for cells in texts("train")]
     index = builder.build().without(text.encode("utf-8", "surrogatepass") for text in known)
@@ -283,7 +283,7 @@ def _quotes_nothing(experiment: Experiment, proposal: Proposal) -> None:
             Refusal(
                 "SG29",
                 f"the proposal holds the text of {rows} dev row(s), which the proposer was never shown.",
-                why="text of dev rows that comes from elsewhere has leaked, and tunes to the rows it is scored on.",
+                why="text of dev rows from elsewhere has leaked, and tunes to the rows it is scored on.",
                 instead=f"find out where it read them; else: {ON}",
             )
         )

@@ -48,19 +48,17 @@ def _parent(experiment: Experiment, name: str) -> Parent:
 
 def _frame(spec: Spec) -> str:
     goal = "no worse than" if spec.rule.goal == "no_worse" else "better than"
-    return "\n".join(
-        [
-            f"Question: {spec.frame.question}",
-            f"Registered hypothesis: {spec.frame.hypothesis}",
-            f"Baseline: {spec.baseline}. Candidates: {', '.join(spec.candidates)}.",
-            f"Scorer: {spec.metric.scorer}. Rule: {goal} the baseline by {spec.rule.min_effect}; "
-            f"no slice may lose more than {100 * spec.rule.max_slice_loss:g} pp.",
-        ]
-    )
+    return f"""\
+Question: {spec.frame.question}
+Registered hypothesis: {spec.frame.hypothesis}
+Baseline: {spec.baseline}. Candidates: {", ".join(spec.candidates)}.
+Scorer: {spec.metric.scorer}.
+Rule: {goal} the baseline by {spec.rule.min_effect}; no slice may lose more than \
+{100 * spec.rule.max_slice_loss:g} pp."""
 
 
 def _columns(experiment: Experiment) -> dict[str, tuple[str, ...]]:
-    """Slices, the columns of the strata and the label: by what rows may be predicted, with values on train."""
+    """Slices, strata and the label: by what rows may be predicted, with their values on train."""
     spec, rows = experiment.spec, part_rows(experiment, "train")
     named = [*spec.source.slices, *spec.split.stratify, spec.source.expected]
     columns = {str(c): sorted({str(row[c]) for row in rows}) for c in named if c and rows and c in rows[0]}

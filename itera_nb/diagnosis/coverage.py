@@ -126,6 +126,8 @@ def _file(target: str | None) -> str:
 def changed_lines(manifest: Manifest, parent: Manifest, targets: tuple[str, str]) -> dict[str, list[int]]:
     """Lines inside functions that an arm has and its parent has not: snapshot-relative file -> line numbers.
 
+    Of a new condition the lines that it guards count, not the condition, which is asked on every row.
+
     Args:
         manifest: The arm.
         parent: Its parent.
@@ -138,9 +140,9 @@ def changed_lines(manifest: Manifest, parent: Manifest, targets: tuple[str, str]
         before = parent.files.get(targets[1] if relative == targets[0] else relative)
         old = before.read_text("utf-8").splitlines() if before else []
         source = file.read_text("utf-8")
-        lines = _new_lines(source.splitlines(), old)
-        spans = [set(range(low, high + 1)) for low, high in _statements(source)]
-        if own := set().union(*(span for span in spans if span & lines)):
+        new = _new_lines(source.splitlines(), old)
+        spans = [head for head, body in _statements(source) if head & new and not body & new]
+        if own := set().union(*spans):
             found[relative] = sorted(own)
     return found
 
@@ -153,18 +155,20 @@ def _new_lines(new: Sequence[str], old: Sequence[str]) -> set[int]:
     return set(range(1, len(new) + 1)) - kept
 
 
-def _statements(source: str) -> Iterator[tuple[int, int]]:
-    """First and last line of each statement inside a function; of a compound one, of its head."""
+def _statements(source: str) -> Iterator[tuple[set[int], set[int]]]:
+    """Lines of each statement inside a function: its own (of a compound one the head), and its body's."""
     for function in ast.walk(ast.parse(source)):
         if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
             continue
         documented = ast.get_docstring(function, clean=False) is not None
-        for statement in function.body[documented:]:
-            for node in ast.walk(statement):
-                if isinstance(node, ast.stmt | ast.ExceptHandler):
-                    body = getattr(node, "body", None)
-                    last = body[0].lineno - 1 if isinstance(body, list) and body else node.end_lineno
-                    yield node.lineno, max(node.lineno, last or 0)
+        for node in (n for statement in function.body[documented:] for n in ast.walk(statement)):
+            if not isinstance(node, ast.stmt | ast.ExceptHandler):
+                continue
+            body: list[ast.AST] = [*getattr(node, "body", ()), *getattr(node, "cases", ())]
+            end = (node.end_lineno or node.lineno) + 1
+            first = min((n.lineno for b in body for n in ast.walk(b) if hasattr(n, "lineno")), default=end)
+            first = max(first, node.lineno + 1)
+            yield set(range(node.lineno, first)), set(range(first, end))
 
 
 def _covered(

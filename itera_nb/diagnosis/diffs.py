@@ -41,13 +41,15 @@ def row_differences(evidence: Evidence, arm: str, baseline: str, fail_below: flo
     evidence = evidence.complete(arm, baseline)
     one, two = evidence.scores[arm], evidence.scores[baseline]
     high, low = row_means(one), row_means(two)
+    d = high - low
+    d[np.abs(d) < 1e-12] = 0.0  # means of equal scores may differ in their last bits
     columns: dict[str, Any] = {
         "id": list(evidence.ids),
         "arm": _categorical(np.zeros(len(high), dtype=np.int8), [arm]),
         "kind": _categorical(kind_codes(one, two, fail_below, pairwise=evidence.pairwise), KINDS),
         "base_score": low,
         "score": high,
-        "d": high - low,
+        "d": d,
     }
     columns |= {column: _labels(evidence, column) for column in _slice_columns(evidence)}
     if evidence.weights is not None:

@@ -11,7 +11,6 @@ from typing import Any
 
 from itera_nb.arms.manifest import inside
 from itera_nb.diagnosis.proposer import Parent, ProposalError, Replacement
-from itera_nb.exceptions import IteraError
 from itera_nb.experiment import Experiment
 from itera_nb.spec import ArmSpec
 
@@ -45,8 +44,7 @@ def replace(
         The table, and the file that was written, if any.
 
     Raises:
-        ProposalError: A parameter's value is no JSON.
-        IteraError: There is another file of that name.
+        ProposalError: A parameter's value is no JSON, or there is another file of that name.
     """
     component, files = change.component, _files(arm)
     if component.startswith(PARAMETER):
@@ -61,7 +59,7 @@ def replace(
     new = str(PurePosixPath(relative).with_stem(f"{PurePosixPath(relative).stem}_{id_.replace('-', '_')}"))
     path, data = experiment.path(new), change.text.encode()
     if path.exists() and path.read_bytes() != data:
-        raise IteraError(f"{new} is there already, with another content", fix="rename it")
+        raise ProposalError(f"there is a file {new} already: give the iteration another name")
     experiment.write_bytes(new, data)
     symbol = f":{arm.target.rpartition(':')[2]}" if key == "target" and arm.target else ""
     return {key: new + symbol}, path

@@ -1,7 +1,7 @@
 """The label audit: are the rows that every arm fails hard, or is their label wrong?
 
 On generated data, whose labels a program made, it looks at every row that the baseline fails. A person fills
-in a worksheet, or a second source of labels answers. Dev rows count as read before their text is written down.
+in a worksheet, or a second source of labels answers. Dev rows count as read before their text is written.
 """
 
 from __future__ import annotations
@@ -205,9 +205,10 @@ def require_audit(experiment: Experiment) -> None:
     if not audit.suspects.rows:
         _finish(experiment, audit.suspects, {}, PERSON)
         return
+    failing = sum(audit.suspects.found.values())
     experiment.ask(
         "SG30",
-        f"the baseline fails {sum(audit.suspects.found.values()):,} generated rows; nobody checked their labels.",
+        f"the baseline fails {failing:,} generated rows; nobody checked their labels.",
         why="a generator's mistake looks like a model's failure.",
         remedy="check them: itera labels --sheet",
     )

@@ -14,6 +14,7 @@ from itera_nb.diagnosis.patterns import seen_contrast
 from itera_nb.diagnosis.sprint import arm_spec, as_registered, line_heads, registered
 from itera_nb.experiment import Experiment
 from itera_nb.ledger import Record
+from itera_nb.protocol import State
 from itera_nb.scoring.evidence import Comparison, compare
 from itera_nb.scoring.package import VERDICT, package_hash, verdict_cells
 from itera_nb.scoring.registered import dev_evidence, planned_trials
@@ -57,7 +58,7 @@ def lock(experiment: Experiment) -> Record:
             "trials": trials[arm],
             "spec": arms[arm].model_dump(mode="json", by_alias=True, exclude_unset=True),
             "dev": asdict(compared[arm].delta) if arm in compared else None,
-            "seen": _seen(compared[arm], state.revealed) if arm in compared else None,
+            "seen": _seen(state, compared[arm], spec.baseline) if arm in compared else None,
         }
         for arm in heads
     ]
@@ -73,6 +74,7 @@ def lock(experiment: Experiment) -> Record:
     return experiment.record("locked", body)
 
 
-def _seen(compared: Comparison, revealed: set[str]) -> dict[str, Any] | None:
-    found = seen_contrast(compared, revealed)
+def _seen(state: State, compared: Comparison, baseline: str) -> dict[str, Any] | None:
+    head = compared.arm if compared.arm in registered(state) else None
+    found = seen_contrast(compared, baseline, state.revealed_before(state.scored("dev", head)))
     return asdict(found) if found else None

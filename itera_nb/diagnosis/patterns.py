@@ -20,7 +20,7 @@ FEWEST_SEEN = 10
 
 @dataclass(frozen=True, slots=True)
 class SeenContrast:
-    """Effects (fractions) on `rows` dev rows that were read and on the others; one-sided `p` of more on read ones."""
+    """Effects (fractions) on `rows` read dev rows and on others; `p` one-sided, of more on those read."""
 
     rows: int
     read: float
@@ -63,7 +63,7 @@ def find_patterns(
         _mixed(arm, parts),
         _both_fail(spec, pairs, arm),
         _uniform(pairs, arm, spec.baseline, compared.delta, parts),
-        _seen(compared, revealed),
+        _seen(compared, spec.baseline, revealed),
     ]
 
 
@@ -99,10 +99,10 @@ def _uniform(evidence: Evidence, arm: str, baseline: str, delta: Delta, parts: d
     )
 
 
-def _seen(compared: Comparison, revealed: Collection[str]) -> Pattern:
+def _seen(compared: Comparison, baseline: str, revealed: Collection[str]) -> Pattern:
     name, arm = "gain concentrated in rows already read", compared.arm
     follows = "expect the test to regress; do not tune further on these rows"
-    found = seen_contrast(compared, revealed)
+    found = seen_contrast(compared, baseline, revealed)
     if found is None:
         read = len(set(compared.evidence.ids) & set(revealed))
         text = f"{read} dev rows were read: too few to compare"
@@ -111,11 +111,16 @@ def _seen(compared: Comparison, revealed: Collection[str]) -> Pattern:
     return Pattern(arm, name, found.p < 0.05, text, follows)
 
 
-def seen_contrast(compared: Comparison, revealed: Collection[str]) -> SeenContrast | None:
-    """One arm's effect on the dev rows that were read against the others; None with too few of either."""
+def seen_contrast(compared: Comparison, baseline: str, revealed: Collection[str]) -> SeenContrast | None:
+    """One arm's effect on the dev rows that were read against the others; None with too few of either.
+
+    People read what fails, and only there is something to gain: the contrast is over the rows on which the
+    baseline has less than the full score (of preferences: over all).
+    """
     pairs, d = compared.evidence, compared.d
-    mask = np.isin(np.asarray(pairs.ids), list(revealed))
-    cluster = None if pairs.cluster is None else cluster_codes(pairs.cluster)
+    room = np.ones(d.size, dtype=np.bool_) if pairs.pairwise else row_means(pairs.scores[baseline]) < 1
+    d, mask = d[room], np.isin(np.asarray(pairs.ids)[room], list(revealed))
+    cluster = None if pairs.cluster is None else cluster_codes(pairs.cluster)[room]
     sides = [(d[side], None if cluster is None else cluster[side]) for side in (mask, ~mask)]
     units = [values.size if labels is None else np.unique(labels).size for values, labels in sides]
     if min(mask.sum(), (~mask).sum()) < FEWEST_SEEN or min(units) < 2:

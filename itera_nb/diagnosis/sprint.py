@@ -121,7 +121,7 @@ def queued(experiment: Experiment) -> list[tuple[str, Path]]:
 
 
 def proposals_open(experiment: Experiment) -> bool:
-    """Whether the registered proposer may be asked: not yet at its end or its limit, and the gate said go on."""
+    """Whether the registered proposer may be asked: not at its end or limit, and no gate has said stop."""
     spec, state = experiment.spec.iterate, experiment.state
     if spec is None or spec.proposer == QUEUE:
         return False
@@ -273,7 +273,7 @@ def _audit_before(experiment: Experiment) -> dict[str, Any] | None:
         experiment.refuse(
             Refusal(
                 "SG22",
-                f"the audit of the gates fails: what they kept of {', '.join(suspected)} looks like a hardcode.",
+                f"what the gates kept of {', '.join(suspected)} looks like a hardcode, taken together.",
                 why="more sprints would add to what the gates should not have let pass.",
                 instead="lock what passed:       itera run   (or exp.lock() in 4-diagnose)",
             )

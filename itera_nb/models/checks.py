@@ -60,6 +60,8 @@ def models_of(spec: Spec) -> dict[str, tuple[str, ...]]:
             users.setdefault(spec.judge.second, []).append("second judge")
     if spec.iterate is not None and spec.iterate.proposer == "claude" and spec.iterate.model:
         users.setdefault(spec.iterate.model, []).append("proposer")
+    if spec.iterate is not None and spec.iterate.judge:
+        users.setdefault(spec.iterate.judge, []).append("gate")
     return {model: tuple(names) for model, names in users.items()}
 
 

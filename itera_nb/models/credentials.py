@@ -86,8 +86,8 @@ def load_dotenv(folder: Path, variables: Iterable[str] = ()) -> None:
 
     Args:
         folder: The experiment's folder.
-        variables: Names that are credentials, as far as they sound like one: a committed file must not set
-            what other programs read (`LD_PRELOAD`). So is every name that ends in `_KEY`, `_TOKEN`, `_SECRET`.
+        variables: Names that are credentials, if they sound like one: a committed file must not set what
+            other programs read (`LD_PRELOAD`). So is every name that ends in `_KEY`, `_TOKEN` or `_SECRET`.
     """
     try:
         text = (folder / DOTENV).read_text("utf-8-sig")

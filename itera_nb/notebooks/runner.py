@@ -124,6 +124,7 @@ def _refusal(text: str) -> Refusal:
     safeguard, _, what = head.removeprefix("refused ").partition(": ")
     why, _, instead = rest.partition("\ninstead  ")
     instead, _, record = instead.partition("\nthis attempt is record ")
-    refusal = Refusal(safeguard, what, why=why, instead=instead.replace("\n         ", "\n"))
+    asks = f"--accept {safeguard}=" in instead  # a reason would let it pass: the text says how
+    refusal = Refusal(safeguard, what, why=why, instead=instead.replace("\n         ", "\n"), asks=asks)
     refusal.record = int(record.rstrip(".")) if record else None
     return refusal

@@ -18,7 +18,7 @@ DATA, PAGE, HTML = "data.json", "conclusion.md", "conclusion.html"
 
 
 def conclude(experiment: Experiment) -> Record:
-    """Write the conclusion's files and record their hashes; what is as recorded is not written or recorded again.
+    """Write the conclusion's files and record their hashes; what is as recorded is left alone.
 
     Raises:
         Refusal: Before there is a verdict.
@@ -66,7 +66,7 @@ def _as_recorded(experiment: Experiment, done: Record) -> bool:
 
 
 def render(experiment: Experiment, notebook: Path) -> Path:
-    """Write `conclusion.html` from the executed verdict notebook; where it was opened, record its hash too."""
+    """Write `conclusion.html` from the executed verdict notebook, and record its hash where it was opened."""
     done = experiment.state.the("concluded")
     page = experiment.path(HTML)
     render_html(notebook, page)

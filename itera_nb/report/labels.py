@@ -50,14 +50,15 @@ def noise_sentences(body: Mapping[str, Any]) -> list[str]:
     rate = f"{percent(body['rate'])} [{percent(body['low'])}, {percent(body['high'])}]"
     said = (
         f"Labels audited by {body['by']}: {wrong} of {body['asked']:,} {which}{sample} have a wrong label "
-        f"({rate}), {unclear} an ambiguous one; no arm can score above about {percent(body['ceiling'])} on dev."
+        f"({rate}), {unclear} an ambiguous one; "
+        f"no arm can score above about {percent(body['ceiling'])} on dev."
     )
     return [said, *(_bounds(arm, effect) for arm, effect in body["effects"].items() if wrong)]
 
 
 def _bounds(arm: str, effect: Mapping[str, Any]) -> str:
     if effect["low"] == effect["high"]:
-        return f"Wrong labels leave the dev effect of `{arm}` as it is: it answers those rows as the baseline does."
+        return f"Wrong labels do not touch the dev effect of `{arm}`: it answers them as the baseline does."
     within = f"between {points(effect['low'])} and {points(effect['high'])}"
     decides = "; the labels could decide it" if effect["decides"] else ""
     return (

@@ -17,12 +17,7 @@ def scan_text(found: dict[str, Any]) -> str:
     lines = [
         f"looked at {count(found['files'])} files and {count(found['objects'])} git objects; {SCAN_LIMIT}"
     ]
-    if found["left_out"]:
-        lines.append(f"{count(found['left_out'])} were too large or too many and were not looked at")
-    if found["blind"]:
-        lines.append(
-            f"{count(found['blind'])} sealed rows are too short, or too like readable rows, to be found"
-        )
+    lines += _not_looked_for(found)
     for hit in found["hits"]:
         ids = [*hit["passages"], *hit["wholes"]]
         short = f"; {count(len(hit['wholes']))} of them short rows, as a whole" if hit["wholes"] else ""
@@ -95,7 +90,23 @@ def scan_evidence(state: State) -> str:
         return "nobody looked for the sealed rows before the claim"
     rows = len({i for r in state.all("contamination") for hit in r.body["found"] for i in _ids(hit)})
     where = f"{count(looked['files'])} files and {count(looked['objects'])} git objects"
-    return f"{where} looked at before the claim, {count(rows)} sealed rows ever found; {SCAN_LIMIT}"
+    lines = [
+        f"{where} looked at before the claim, {count(rows)} sealed rows ever found",
+        *_not_looked_for(looked),
+    ]
+    return "; ".join([*lines, SCAN_LIMIT])
+
+
+def _not_looked_for(found: dict[str, Any]) -> list[str]:
+    """What a scan passed by, and the rows that it could not find."""
+    lines = []
+    if found["left_out"]:
+        lines.append(f"{count(found['left_out'])} were too large or too many and were not looked at")
+    if found["blind"]:
+        lines.append(
+            f"{count(found['blind'])} sealed rows are too short, or too like readable rows, to be found"
+        )
+    return lines
 
 
 def _ids(hit: dict[str, Any]) -> list[str]:

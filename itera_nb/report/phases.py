@@ -19,7 +19,7 @@ from itera_nb.report.power import power_view
 from itera_nb.report.tables import message, table
 from itera_nb.report.view import View
 from itera_nb.report.wording import interval, percent, points, size, usd
-from itera_nb.scoring.evidence import Evidence
+from itera_nb.scoring.evidence import Evidence, compare
 from itera_nb.scoring.plan import Plan, Scenario
 from itera_nb.scoring.registered import Baseline
 from itera_nb.scoring.runs import Scored
@@ -304,7 +304,12 @@ def noise(spec: Spec, evidence: Evidence) -> View:
         found = rerun_noise(y, base)
         says = "re-runs identical; row sampling is the only uncertainty" if found.deterministic else ""
         rows.append([arm, f"{size(found.se)} points {says}"])
-    return table(["arm against baseline", "standard error from re-runs alone"], rows)
+    controls = {arm: compare(evidence, arm, spec.baseline, 0.05).delta for arm in spec.controls}
+    notes = [
+        f"{arm}, a negative control, differs by {effect_text(delta)}: expected is no difference"
+        for arm, delta in controls.items()
+    ]
+    return table(["arm against baseline", "standard error from re-runs alone"], rows, notes=notes)
 
 
 def cost(spec: Spec, record: Record | None) -> View:
@@ -340,8 +345,8 @@ def clusters(found: Clusters) -> View:
                 views.append(_clusters(f"{arm}: by {title}", some))
         views.append(
             message(
-                f"{len(mine)} groups of {arm} were looked at: by chance alone about {len(mine) / 20:.0f} intervals "
-                "would leave out 0; * = differs although all were looked at (Holm)"
+                f"{len(mine)} groups of {arm} were looked at: by chance alone about {len(mine) / 20:.1f} "
+                "intervals would leave out 0; * = it is not 0 although all were looked at (Holm)"
             )
         )
     if found.missing:

@@ -158,9 +158,11 @@ def _power(state: State) -> Figure:
 
 
 def _spend(state: State) -> Figure:
-    """USD of the registered arms and iterations, from their latest score records; the pass is not in it."""
+    """USD of arms, iterations and proposals, by their latest score records; the pass is not in it."""
     scored = {(r.body["rows"], r.body["iteration"]): r for r in state.all("scored")}
     costs = [arm["cost_usd"] for record in scored.values() for arm in record.body["arms"].values()]
+    proposals = (*state.all("iteration_registered"), *state.all("proposal_refused"))
+    costs += [r.body["cost_usd"] for r in proposals if "cost_usd" in r.body]
     value = usd(sum(c for c in costs if c is not None))
     unknown = sum(c is None for c in costs)
     return Figure("spend", "spent", value, f"{unknown} arms of unknown price" if unknown else "train and dev")

@@ -21,6 +21,7 @@ from itera_nb.ledger import Record
 TRAILER = "Itera-Ledger-Head"
 LEDGER = "ledger.jsonl"
 BROKEN = "(not a ledger)"
+SYMLINK, LINK = "120000", b"(a symbolic link) "
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,43 +159,75 @@ def commit(folder: Path, records: Sequence[Record], message: str) -> str:
 
 
 def claim(folder: Path, records: Sequence[Record], remote: str) -> str:
-    """Make an opening known on a remote, where only one history can have it: a commit and its tag.
+    """Make an opening, and then its verdict, known on a remote, where only one history can have it.
 
-    The tag `itera/GENESIS/opening-N` is created and never moved; a remote whose rules forbid deleting it
-    keeps a test set from being opened again with a ledger that was cut or forked.
+    The tags `itera/GENESIS/opening-N` and `…/verdict-N` are created and never moved; a remote whose rules
+    forbid deleting them keeps a test set from being opened again, or a pass from being repeated, with a
+    ledger that was cut or forked.
 
     Returns:
-        The tag.
+        The last tag.
 
     Raises:
         RecordError: The remote knows this opening from another history.
         IteraError: Nothing is opened, or the remote cannot be reached, or refuses; git's own words.
     """
-    openings = sum(r.type == "test_opened" for r in records)
-    if not openings:
+    if not any(r.type == "test_opened" for r in records):
         raise IteraError(
             "the test set is not opened: there is nothing to claim", fix="itera verdict claims it"
         )
-    tag = f"itera/{genesis_of(records)}/opening-{openings}"
     root = root_of(folder) or folder
     _do(root, "fetch", "--quiet", remote, "+refs/tags/itera/*:refs/tags/itera/*")
-    if (
-        known := _git(root, "rev-parse", "--verify", "--quiet", f"refs/tags/{tag}^{{commit}}")
-        .decode()
-        .strip()
-    ):
-        if _git(root, "merge-base", known, "HEAD").decode().strip() != known:
+    tag = _claimed(folder, records, remote, "test_opened", "opening")
+    decided = sum(r.type == "verdict" for r in records) == sum(r.type == "test_opened" for r in records)
+    if decided:
+        return _claimed(folder, records, remote, "verdict", "verdict")
+    if known := _tagged(root, tag.replace("/opening-", "/verdict-")):
+        raise RecordError(
+            f"{remote} knows the verdict on this opening by commit {known[:10]}",
+            record=records[-1].seq,
+            fix="go on from that commit: one pass gives one verdict",
+        )
+    return tag
+
+
+def _tagged(root: Path, tag: str) -> str:
+    """The commit that a tag stands on; "" if there is no such tag."""
+    return _git(root, "rev-parse", "--verify", "--quiet", f"refs/tags/{tag}^{{commit}}").decode().strip()
+
+
+def _claimed(folder: Path, records: Sequence[Record], remote: str, event: str, name: str) -> str:
+    """The tag of the latest record of one type, pushed if the remote does not know it."""
+    seqs = [r.seq for r in records if r.type == event]
+    tag = f"itera/{genesis_of(records)}/{name}-{len(seqs)}"
+    root = root_of(folder) or folder
+    if known := _tagged(root, tag):
+        if _git(root, "merge-base", known, "HEAD").decode().strip() == known:
+            _require_held(root, known, folder, seqs[-1], tag)
+        else:
             raise RecordError(
-                f"{remote} knows this opening by commit {known[:10]}, which is not in this history",
+                f"{remote} knows this {name} by commit {known[:10]}, which is not in this history",
                 record=records[-1].seq,
                 fix="go on from that commit: one test set is opened once, in one history",
             )
         return tag
-    made = commit(folder, records, f"{folder.name}: the test set is claimed (record {records[-1].seq})")
+    made = commit(folder, records, f"{folder.name}: {event.replace('_', ' ')} (record {seqs[-1]})")
     branch = _git(root, "symbolic-ref", "--short", "HEAD").decode().strip()
     to_branch = [f"{made}:refs/heads/{branch}"] if branch else []
     _do(root, "push", "--quiet", "--atomic", remote, *to_branch, f"{made}:refs/tags/{tag}")
     return tag
+
+
+def _require_held(root: Path, commit: str, folder: Path, seq: int, tag: str) -> None:
+    """Refuse a tag that was made before the record it names: it would let every later history through."""
+    own = (folder / LEDGER).read_bytes()
+    held = (data for data in _Trees(root).ledgers(commit).values() if own.startswith(data))
+    if max((data.count(b"\n") for data in held), default=0) < seq:
+        raise RecordError(
+            f"{tag} stands on commit {commit[:10]}, which does not hold record {seq}: it was made before",
+            record=seq,
+            fix="find out who made the tag; this experiment cannot be opened with it",
+        )
 
 
 def _do(root: Path, *arguments: str) -> None:
@@ -223,8 +256,12 @@ class _Trees:
         if commit not in self._trees:
             listed = _git(self._root, "ls-tree", "-r", "-z", commit).decode("utf-8", "surrogateescape")
             found = (entry.partition("\t") for entry in listed.split("\0") if entry)
-            blobs = {path: head.split()[2] for head, _, path in found if Path(path).name == LEDGER}
-            self._trees[commit] = {path: self._blob(blob) for path, blob in blobs.items()}
+            entries = {path: head.split() for head, _, path in found if Path(path).name == LEDGER}
+            # What a link points at could be anything in each commit: to this check it never goes on.
+            self._trees[commit] = {
+                path: LINK + commit.encode() if mode == SYMLINK else self._blob(blob)
+                for path, (mode, _, blob) in entries.items()
+            }
         return self._trees[commit]
 
     def _blob(self, blob: str) -> bytes:

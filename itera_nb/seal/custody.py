@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
-import hmac
 import json
 import os
 import re
@@ -22,13 +20,11 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from itera_nb.exceptions import IteraError, RecordError, Refusal
-from itera_nb.ledger import canonical
 from itera_nb.seal.recipients import Recipient, private_key, public_keys
 
 Mode: TypeAlias = Literal["keyring", "file"]
 SERVICE = "itera-nb"
 SEED_BYTES = 32
-VOUCHER = "voucher"
 SEED_FILE = "sealed/seed.age"
 """The split seed under escrow, encrypted to the recipients."""
 IDENTITY, IDENTITY_FILE = "ITERA_IDENTITY", "ITERA_IDENTITY_FILE"
@@ -98,20 +94,6 @@ def seal_seed(secret: Secret, recipients: Sequence[Recipient]) -> bytes:
     import pyrage
 
     return bytes(pyrage.encrypt(secret.seed, public_keys([r.key for r in recipients])))
-
-
-def voucher(seed: bytes, opening: str, verdict: Mapping[str, Any]) -> str:
-    """HMAC-SHA256 (hex) of a verdict's body and its opening, keyed with the seed that under escrow only recipients have.
-
-    Anyone who can push can append records to a ledger, and encrypt to public keys; this they cannot make.
-
-    Args:
-        seed: The split seed.
-        opening: Hash of the `test_opened` record, and with it of all records before.
-        verdict: The body of the `verdict` record; its own voucher is left out.
-    """
-    said = {name: value for name, value in verdict.items() if name != VOUCHER}
-    return hmac.new(seed, canonical([opening, said]), hashlib.sha256).hexdigest()
 
 
 def has_identity() -> bool:

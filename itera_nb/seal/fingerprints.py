@@ -36,8 +36,8 @@ SLICE, OVERLAP = 2**20, 2**12
 KEY_BYTES = 32
 BREAK = 0x1E
 KINDS = ("passages", "grams", "wholes", "starts", "heads")
-HEADS = (47, 30)
-"""Characters of a long cell that pandas and polars print before their dots."""
+HEADS = (47, 46, 30)
+"""Characters of a long cell that pandas (with and without its space) and polars print before their dots."""
 DOT, IDEOGRAPHS = 0x2E, 0x2E80
 _SEPARATOR, _LETTER, _FORMAT = range(3)
 

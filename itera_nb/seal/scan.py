@@ -80,13 +80,18 @@ class Scan:
 
 
 def project_root(folder: Path) -> Path:
-    """The project that a folder belongs to: its repository, else the nearest package, else the folder."""
+    """The project that a folder belongs to: its repository, else the nearest package.
+
+    Without either, what holds `docs/experiments/`, where `itera new` puts them, else the folder itself.
+    """
     home = Path.home()
     for markers in MARKERS:
         for parent in (folder, *folder.parents):
             if parent != home and any((parent / marker).exists() for marker in markers):
                 return parent
-    return folder
+    holder = folder.parents[2] if len(folder.parents) > 2 else folder
+    usual = folder.parent == holder / "docs" / "experiments" and holder != home
+    return holder if usual else folder
 
 
 def project_files(root: Path) -> list[Path]:
@@ -99,7 +104,11 @@ def project_files(root: Path) -> list[Path]:
         return list(below(root))
     kept = _git(root, "ls-files", "-z", "-oi", "--exclude-standard", "--", CHECKPOINTS) or b""
     paths = [root / os.fsdecode(name) for name in (listed + kept).split(b"\0") if name]
-    return [file for path in paths for file in (below(path) if path.is_dir() else (path,))]
+    return [
+        file
+        for path in paths
+        for file in (below(path) if path.is_dir() and not path.is_symlink() else (path,))
+    ]
 
 
 def below(root: Path) -> Iterator[Path]:

@@ -39,7 +39,6 @@ from itera_nb.scoring.power import power_expected
 from itera_nb.scoring.progress import progress_bar
 from itera_nb.scoring.results import score_table, secondary_column
 from itera_nb.scoring.runs import fit_rows, judge_panel, resources_unchanged, runnable, trial_seed
-from itera_nb.seal.custody import VOUCHER, voucher
 from itera_nb.seal.parquet import AgeLines, commitment, read_sealed
 from itera_nb.source.contamination import burn, figures, look
 from itera_nb.source.parts import to_rows
@@ -52,6 +51,7 @@ from itera_nb.verdict.preflight import require_ready
 from itera_nb.verdict.record import Verdict
 from itera_nb.verdict.rule import evaluate, retrospective
 from itera_nb.verdict.second_opinion import second_judge
+from itera_nb.verdict.voucher import VOUCHER, voucher
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -105,6 +105,8 @@ def _open_and_decide(experiment: Experiment, nonce: str) -> dict[str, Any]:
     early = experiment.secret if experiment.custody.escrow or len(state.batches) > 1 else None
     left = money_left(experiment, AgeLines(recipients, early.identity) if early else None)
     if state.pass_open:
+        if early and experiment.custody.escrow:
+            _require_own_opening(experiment, early.identity)
         body: dict[str, Any] = {"count": len(state.all("resumed")) + 1}
         claim = experiment.record("resumed", body | {"ticket": _used(experiment, nonce)})
     else:
@@ -113,8 +115,10 @@ def _open_and_decide(experiment: Experiment, nonce: str) -> dict[str, Any]:
         experiment.require("test_opened")
         body = {"ticket": tickets.use(experiment, nonce), "batch": len(state.all("test_opened")) + 1}
         body["scan"] = scanned
+        if early and experiment.custody.escrow:
+            body[VOUCHER] = voucher(early.identity, state.the("locked").hash, body)
         claim = experiment.record("test_opened", body)
-    _publish_claim(experiment)
+    _publish_claim(experiment, "nothing was opened")
     secret = early or experiment.secret
     codec = AgeLines(recipients, secret.identity)
     results, rows = _with_earlier(experiment, *_score(experiment, secret.identity, codec, left))
@@ -128,14 +132,28 @@ def _open_and_decide(experiment: Experiment, nonce: str) -> dict[str, Any]:
         "verdict": verdict.as_json(),
     }
     if experiment.custody.escrow:
-        body[VOUCHER] = voucher(secret.seed, experiment.state.the("test_opened").hash, body)
+        body[VOUCHER] = voucher(secret.identity, experiment.state.the("test_opened").hash, body)
     record = experiment.record("verdict", body)
     pack(experiment)
+    # Before anyone sees it: who can cancel the job must not choose by the outcome.
+    _publish_claim(experiment, "the verdict is recorded here and not shown")
     return {"claim": claim.seq, "record": record.seq}
 
 
-def _publish_claim(experiment: Experiment) -> None:
-    """Run the custodian's command between claim and opening: what it cannot publish is not opened."""
+def _require_own_opening(experiment: Experiment, identity: str) -> None:
+    """Refuse to resume an opening that this key did not make: its scan would be anyone's word."""
+    state = experiment.state
+    opening = state.the("test_opened")
+    if opening.body.get(VOUCHER) != voucher(identity, state.the("locked").hash, opening.body):
+        raise RecordError(
+            "the test set was not opened with this recipient's key, so this pass is not resumed with it",
+            record=opening.seq,
+            fix="resume with the key that opened it; if nobody did, the record was written by hand",
+        )
+
+
+def _publish_claim(experiment: Experiment, otherwise: str) -> None:
+    """Run the custodian's command between claim and opening, and after the verdict; else nothing goes on."""
     command = os.environ.get(CLAIM_COMMAND)
     if not command:
         return
@@ -149,7 +167,7 @@ def _publish_claim(experiment: Experiment) -> None:
     )
     if done.returncode:
         raise StoppedError(
-            f"the claim could not be published: nothing was opened\n{(done.stderr or done.stdout).strip()}",
+            f"the claim could not be published: {otherwise}\n{(done.stderr or done.stdout).strip()}",
             fix=f"see what {CLAIM_COMMAND} runs; an opening that is claimed elsewhere is not repeated",
         )
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from itera_nb.exceptions import IteraError
 from itera_nb.experiment import Experiment
 from itera_nb.seal.anchors import root_of
+from itera_nb.seal.custody import IDENTITY, has_identity
 from itera_nb.spec import ArmSpec
 from itera_nb.verdict.verify import verify
 
@@ -47,7 +48,8 @@ def answers(path: Path) -> list[Answer]:
     """What every conclusion of the file's repository says of its content; those that ship it come first.
 
     The content is compared byte for byte with the files that each locked arm names: its prompt, system
-    prompt, tools, few-shot file, schema, or the file of its target.
+    prompt, tools, few-shot file, schema, or the file of its target. With a recipient's key in the environment
+    nothing counts but verdicts that were made with one.
 
     Raises:
         IteraError: There is no such file, or it lies in no git repository.
@@ -73,16 +75,21 @@ def experiments(root: Path) -> Iterator[Path]:
 
 
 def _of(folder: Path, wanted: str) -> Iterator[Answer]:
-    experiment, broken = Experiment(folder), ""
-    records = experiment.ledger.path.read_bytes()
+    experiment = Experiment(folder)
+    try:
+        records = experiment.ledger.path.read_bytes()
+    except OSError:
+        return
     if wanted.encode() not in records or b'"type":"verdict"' not in records:
         return
     try:
-        bad = [f.what for f in verify(experiment).findings if not f.holds]
-        state = experiment.state
+        report, state = verify(experiment), experiment.state
     except IteraError as error:
         yield Answer(folder, "?", "unknown", winner=False, broken=error.what, custody="unknown")
         return
+    bad = [f.what for f in report.findings if not f.holds]
+    if has_identity() and not report.vouched:
+        bad.append(f"no recipient whose key is in {IDENTITY} vouches for the verdict")
     broken = bad[0] if bad else ""
     verdict, locked = state.the("verdict").body, state.the("locked").body
     outcomes = {r["arm"]: str(r["outcome"]) for r in verdict["verdict"]["records"]}

@@ -25,6 +25,7 @@ from _worlds import Report
 from itera_nb.diagnosis import gate
 from itera_nb.diagnosis.clusters import by_column
 from itera_nb.diagnosis.diffs import row_differences
+from itera_nb.diagnosis.literals import words_of
 from itera_nb.diagnosis.patterns import find_patterns
 from itera_nb.scoring.evidence import READABLE, collect
 from itera_nb.source.parts import read_part
@@ -112,11 +113,13 @@ def measure(folder):
     for other in others:
         by_column(evidence, other, base, 0.5, columns)
     step("clusters by column")
+    read = set(evidence.ids[:200])
     for other in others:
-        find_patterns(spec, evidence, other, alpha=0.05, revealed=set(evidence.ids[:200]))
+        find_patterns(spec, evidence, other, alpha=0.05, revealed=read)
     step("patterns")
-    literals = ["word0007", "word0019", "word0107 word0108", "42"]
-    gate.measure(evidence, arm, base, gate.touched_rows(rows, ("text",), literals), literals)
+    words = words_of(rows, ("text",))
+    literals = words.telling(["word0007", "word0019", "word0107 word0108", "42"])
+    gate.measure(evidence, arm, base, words.containing(literals), literals, revealed=read)
     step("gate figures of one change")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {"steps": steps, "peak": peak / 2**20, "cpu": time.process_time() - cpu}
@@ -136,7 +139,7 @@ def main():
         folder = Path(scratch)
         write_results(folder / "results.parquet", write_rows(folder / "dev.parquet", given.rows, rng), rng)
         command = [sys.executable, __file__, "--measure", scratch]
-        found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
     size = f"{given.rows:,} dev rows × {len(ARMS)} arms × {TRIALS} trials"
     for name, seconds in found["steps"].items():
         report.figure(f"{size}: {name}", seconds, "s")

@@ -78,7 +78,7 @@ class LabPage:
     def command(self, name, arguments=None):
         """Execute a command of the application."""
         return self.page.evaluate(
-            "([n, a]) => window.jupyterapp.commands.execute(n, a)", [name, arguments or {}]
+            "([n, a]) => window.jupyterapp.commands.execute(n, a).then(() => null)", [name, arguments or {}]
         )
 
     def run_all(self, *, seconds=120):

@@ -8,7 +8,10 @@ from urllib.parse import quote
 import nbformat
 import pytest
 from lab_server import running_lab
-from panel_page import button, new_project, open_panel, run, shoot
+from panel_page import accessible, button, ended, new_project, open_panel, run, shoot
+from world import go
+
+import itera_nb
 
 pytestmark = pytest.mark.browser
 SLOW_RULES = """\
@@ -56,9 +59,8 @@ def test_a_closed_tab_and_a_killed_server_do_not_end_a_run(browser, tmp_path, mo
     with running_lab(tmp_path / "lab") as lab:
         monkeypatch.setenv("ITERA_STATE_DIR", str(lab.state))
         experiment = new_project(lab.root / "slow", rules=SLOW_RULES)
+        go(itera_nb.open(experiment.folder), until="pilot")
         page = open_panel(lab, browser, experiment)
-        for action in ("run:0-frame", "run:1-source", "run:2-metric", "pilot"):
-            run(page, action)
         button(page, "run:3-run").click()
         page.locator(".jp-Dialog button.jp-mod-accept").click()
         page.get_by_test_id("itera-progress").get_by_text(" of ").wait_for()
@@ -100,4 +102,24 @@ def test_a_user_s_own_cells_survive_a_run_by_the_panel(lab, project, panel):
     shoot(page, "own-cell")
     saved = nbformat.read(experiment.folder / "notebooks" / "1-source.ipynb", as_version=4)
     assert saved.cells[-1].outputs[0].text == "42\n"
+    assert page.problems == []
+
+
+def test_a_safeguard_s_question_is_answered_in_the_panel(lab, project, panel):
+    experiment = project()
+    with experiment.toml.open("a", encoding="utf-8") as toml:
+        toml.write('\n[[split.require]]\ncolumn = "tenant"\nvalue = "smb"\ncount = 1000\n')
+    itera_nb.open(experiment.folder).frame.lock()
+    page = panel(experiment, "1-source")
+    button(page, "run:1-source").click()
+    assert "SG13" in ended(page, "failed")
+    reason = page.get_by_label("Your reason to go on; the conclusion prints it")
+    reason.press_sequentially("smb sends few rows, dd and xx")  # letters that Lab takes in command mode
+    shoot(page, "question")
+    assert accessible(page, "#itera-panel") == []
+    page.get_by_role("button", name="Record the reason and go on").click()
+    ended(page)
+    assert experiment.state.has("sealed")
+    (accepted,) = experiment.state.all("accepted")
+    assert accepted.body == {"safeguard": "SG13", "why": "smb sends few rows, dd and xx"}
     assert page.problems == []

@@ -102,6 +102,7 @@ def test_a_verdict_by_running_the_notebooks(project, panel):
         page = panel(experiment, phase)
         restart_and_run_all(page)
         shoot(page, f"notebook-{phase}")
+        page.get_by_test_id(f"itera-phase-{phase}").and_(page.locator("[data-state=done]")).wait_for()
         page.save()
         page.context.close()
     assert experiment.state.outcome == "ship"

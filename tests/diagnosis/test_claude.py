@@ -1,11 +1,13 @@
 """A model that proposes iterations, on loopback: what it is told, what of its answers is used, and the money."""
 
 import json
+import shutil
 from types import SimpleNamespace
 
 import pytest
 from world import go
 
+import itera_nb
 from itera_nb.diagnosis import sprint
 from itera_nb.diagnosis.autonomy import diagnose
 from itera_nb.exceptions import Refusal
@@ -47,29 +49,71 @@ TWO = proposal(
 )
 
 
+@pytest.fixture(scope="module")
+def server():
+    """One server for all: an experiment's address is locked. Each test sets what it answers."""
+    answers = []
+
+    def answer(prompt):
+        return answers[0](prompt)
+
+    with MessagesServer(answer) as running:
+        yield SimpleNamespace(running=running, answers=answers)
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """Where a copy of the experiment with dev scores is kept, made by the first test that needs it."""
+    return tmp_path_factory.mktemp("kept") / "scored"
+
+
 @pytest.fixture
-def scored(make_experiment, monkeypatch):
+def scored(make_experiment, monkeypatch, server, kept, tmp_path, state):
     """`scored(answers)`: a session with dev scores, the server, and the folder's files before any proposal."""
     monkeypatch.setenv("PROPOSER_KEY", KEY)
-    servers = []
 
-    def make(answers, iterate=""):
-        server = MessagesServer(answers)
-        server.__enter__()
-        servers.append(server)
-        toml = (
-            '[iterate]\nproposer = "claude"\nmodel = "anthropic/claude-haiku-5-5"\nbudget_usd = 2.0\n'
-            f'{iterate}\n[models.anthropic]\nbase_url = "{server.url}"\napi_key_env = "PROPOSER_KEY"\n'
-        )
-        exp = make_experiment(rows=100, effect=0.2, preset="iterate", run="trials = 1", extra_toml=toml)
-        go(exp, until="dev")
+    def make(answers):
+        server.answers[:] = [answers if callable(answers) else in_turn(answers)]
+        server.running.reset()
+        if kept.exists():
+            exp = itera_nb.open(restored(kept, tmp_path / "copy", state))
+        else:
+            toml = (
+                '[iterate]\nproposer = "claude"\nmodel = "anthropic/claude-haiku-5-5"\nbudget_usd = 2.0\n'
+                f'iterations = 2\n[models.anthropic]\nbase_url = "{server.running.url}"\n'
+                'api_key_env = "PROPOSER_KEY"\n'
+            )
+            exp = make_experiment(rows=100, effect=0.2, preset="iterate", run="trials = 1", extra_toml=toml)
+            go(exp, until="dev")
+            shutil.copytree(exp.experiment.folder, kept / "folder")
+            shutil.copytree(state, kept / "state")
+            (kept / "was").write_text(str(exp.experiment.folder), "utf-8")
         return SimpleNamespace(
-            exp=exp, experiment=exp.experiment, server=server, folder=exp.experiment.folder, before=files(exp)
+            exp=exp,
+            experiment=exp.experiment,
+            server=server.running,
+            folder=exp.experiment.folder,
+            before=files(exp),
         )
 
-    yield make
-    for server in servers:
-        server.__exit__()
+    return make
+
+
+def in_turn(answers):
+    """Each answer once, the last one for ever."""
+    left = iter(answers)
+    last = [answers[-1]]
+    return lambda prompt: next(left, last[0])
+
+
+def restored(copy, folder, state):
+    """An experiment from its copy, with its keys and heads."""
+    shutil.copytree(copy / "folder", folder)
+    shutil.copytree(copy / "state", state, dirs_exist_ok=True)
+    for head in (state / "heads").glob("*.json"):
+        was = (copy / "was").read_text("utf-8")
+        head.write_text(head.read_text("utf-8").replace(was, str(folder)), "utf-8")
+    return folder
 
 
 def files(exp):
@@ -178,7 +222,7 @@ def test_a_proposal_that_quotes_dev_text_is_refused_and_ends_the_proposals(score
 
 
 def test_the_budget_stops_before_the_call_that_could_cross_it(scored):
-    dear = Scripted(json.dumps(proposal()), usage={"output_tokens": 3_900_000})
+    dear = Scripted(json.dumps(proposal()), usage={"output_tokens": 3_990_000})
     s = scored([dear])
     s.exp.iterate()
     assert ids(s) == ["01-wider-range"]
@@ -191,8 +235,10 @@ def test_the_budget_stops_before_the_call_that_could_cross_it(scored):
     assert len(refused(s)) == 1
 
 
-def test_an_interrupted_run_does_not_pay_for_a_recorded_answer_again(scored, monkeypatch):
-    s = scored([proposal()], "iterations = 1")
+def test_an_interrupted_run_pays_no_recorded_answer_again_and_asks_no_more_than_registered(
+    scored, monkeypatch
+):
+    s = scored([proposal(), proposal("Other range", top=90), NOTHING])
     register = sprint.register
 
     def interrupted(*args):
@@ -205,14 +251,16 @@ def test_an_interrupted_run_does_not_pay_for_a_recorded_answer_again(scored, mon
     assert ids(s) == []
     assert len(s.server.requests) == 1
     s.exp.iterate()
-    assert ids(s) == ["01-wider-range"]
-    assert len(s.server.requests) == 1, "the answer was read back, and no more iterations are registered"
-    assert new_files(s) == ["arms/better_01_wider_range.py", "iterations/01-wider-range.toml"]
+    assert ids(s) == ["01-wider-range", "02-other-range"]
+    assert len(s.server.requests) == 2, "the first answer was read back, and iterations = 2"
+    assert "iterations/01-wider-range.toml" in new_files(s)
 
 
 def test_attended_an_unsupported_universal_waits_for_a_person(scored):
-    # One level of a row: right there only. The figures cannot call that universal.
-    code = CODE.format(top=70).replace("return words", 'right = right or "level=83" in row["text"]\n    return words')
+    known = sorted(f"{level}" for level in range(70, 100))
+    code = CODE.format(top=70).replace(
+        "    return words", f'    right = right or words["level"] in {set(known)!r}\n    return words'
+    )
     s = scored([proposal(changes=[{"component": "implementation", "replacement": code}]), NOTHING])
     with pytest.raises(Refusal) as stopped:
         diagnose(s.experiment)

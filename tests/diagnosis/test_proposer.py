@@ -9,7 +9,7 @@ from world import go
 from itera_nb.diagnosis.briefing import brief
 from itera_nb.diagnosis.edits import parent_of, replace
 from itera_nb.diagnosis.proposer import Answer, Proposal, ProposalError, Replacement
-from itera_nb.exceptions import IteraError, Refusal, StoppedError
+from itera_nb.exceptions import Refusal, StoppedError
 from itera_nb.scoring.runs import part_rows
 from itera_nb.spec import ArmSpec
 
@@ -104,7 +104,9 @@ def test_every_proposal_is_checked_and_leaves_only_files_of_its_own(make_experim
     said = json.dumps([str(asked.briefings[1])])
     assert train.split()[0] in said
     known = {row["text"].split()[0] for row in part_rows(exp.experiment, "train")}
-    assert not [f"CANARY{n:05d}X" for n in range(100) if f"CANARY{n:05d}X" in said and f"CANARY{n:05d}X" not in known]
+    assert not [
+        f"CANARY{n:05d}X" for n in range(100) if f"CANARY{n:05d}X" in said and f"CANARY{n:05d}X" not in known
+    ]
     assert brief(exp.experiment).columns["tenant"] == ("acme", "zeta")
 
 
@@ -114,7 +116,9 @@ def experiment(make_experiment):
 
 
 def test_a_prompt_is_its_files_its_system_text_and_its_parameters(experiment):
-    arm = ArmSpec(kind="prompt", prompt="arms/p.md", system="arms/s.md", model="a/b", params={"max_tokens": 9})
+    arm = ArmSpec(
+        kind="prompt", prompt="arms/p.md", system="arms/s.md", model="a/b", params={"max_tokens": 9}
+    )
     known = parent_of(experiment.folder, "p", arm).components
     assert known == {"template": "Answer {{text}}", "system": "Be brief.", "params.max_tokens": "9"}
     change, file = replace(experiment, "01-kind", arm, Replacement("template", "Kindly: {{text}}"))
@@ -127,11 +131,14 @@ def test_a_prompt_is_its_files_its_system_text_and_its_parameters(experiment):
     )
     with pytest.raises(ProposalError, match="not JSON"):
         replace(experiment, "01-kind", arm, Replacement("params.max_tokens", "twenty"))
-    with pytest.raises(IteraError, match="is there already"):
+    with pytest.raises(ProposalError, match="there is a file"):
         replace(experiment, "01-kind", arm, Replacement("template", "Other {{text}}"))
     inline = arm.model_copy(update={"system": "Be kind."})
     assert parent_of(experiment.folder, "p", inline).components["system"] == "Be kind."
-    assert replace(experiment, "02-x", inline, Replacement("system", "Be brave.")) == ({"system": "Be brave."}, None)
+    assert replace(experiment, "02-x", inline, Replacement("system", "Be brave.")) == (
+        {"system": "Be brave."},
+        None,
+    )
 
 
 def test_what_a_service_does_is_no_component(experiment):

@@ -90,7 +90,9 @@ def test_sg22_no_fourth_iteration_in_a_sprint_and_no_fourth_sprint(scored):
         assert len(state().all("iteration_registered")) == number - 1
         exp.gate()
         for path, text in queued(name).items():
-            (folder / path.replace("01-", f"0{number}-")).write_text(text.replace("75", str(80 + number)), "utf-8")
+            (folder / path.replace("01-", f"0{number}-")).write_text(
+                text.replace("75", str(80 + number)), "utf-8"
+            )
     exp.iterate()
     exp.gate()
     assert len(state().all("gate")) == 3
@@ -152,11 +154,11 @@ def test_sg25_an_aggregate_winner_that_hurts_a_slice_does_not_ship(make_experime
 
 @pytest.mark.slow
 def test_sg26_errors_shifted_into_the_worst_category_are_counted(make_experiment):
-    code = ANSWER.format(right=f"{LEVEL} < 70").replace('("no" if words["answer"] == "yes" else "yes")', '"refund"')
-    modes = 'scorer = "exact"\nfailure_modes = { sign = 1.0, paid_out = { output = "refund", weight = 5.0 } }'
-    exp = make_experiment(
-        rows=300, arms={"better": code}, preset="confirm", run="trials = 1", metric=modes
+    code = ANSWER.format(right=f"{LEVEL} < 70").replace(
+        '("no" if words["answer"] == "yes" else "yes")', '"refund"'
     )
+    modes = 'scorer = "exact"\nfailure_modes = { sign = 1.0, paid_out = { output = "refund", weight = 5.0 } }'
+    exp = make_experiment(rows=300, arms={"better": code}, preset="confirm", run="trials = 1", metric=modes)
     body, record = decided(exp)
     assert record["estimate"] > 0.05
     assert body["outcome"] != "ship"
@@ -170,7 +172,9 @@ def test_sg27_the_rare_and_dear_rows_count(make_experiment):
     for n in range(300):
         level, label = int(100 * ((n * 0.6180339887498949) % 1)), "yes" if n % 3 else "no"
         amount = 1000 if level < 20 else 10
-        lines.append(f"r{n:05d},row{n:05d} level={level:02d} answer={label},{'acme' if n % 2 else 'zeta'},{label},{amount}")
+        lines.append(
+            f"r{n:05d},row{n:05d} level={level:02d} answer={label},{'acme' if n % 2 else 'zeta'},{label},{amount}"
+        )
     code = ANSWER.format(right=f"{LEVEL} >= 20")
     exp = make_experiment(
         rows=300,
@@ -208,7 +212,9 @@ def test_sg28_and_sg29_tuning_on_dev_rows_that_were_read_is_counted_and_alarmed(
     state = exp.experiment.state
     assert len(state.revealed) == 60
     (change,) = state.last("gate").body["changes"]
-    assert change["measured"]["verdict"] == "hardcode suspected", "and the reason why it is kept is on the page"
+    assert change["measured"]["verdict"] == "hardcode suspected", (
+        "and the reason why it is kept is on the page"
+    )
     line = next(x for x in state.the("locked").body["lines"] if x["arm"] == "better")
     assert line["seen"] is not None, "read rows against the others"
     record = decide(exp)["verdict"]["records"][0]

@@ -297,6 +297,26 @@ def test_a_branch_forced_back_is_not_opened_again(place, remote):
         anchors.claim(place.folder, opened(place), "origin")
 
 
+def test_a_tag_made_beforehand_claims_nothing(place, remote):
+    """On a commit without the opening it would fit every history that goes on from there."""
+    git(place.root, "push", "-q", "origin", f"HEAD:refs/tags/itera/{'a' * 32}/opening-1")
+    with pytest.raises(RecordError, match="it was made before"):
+        anchors.claim(place.folder, opened(place), "origin")
+
+
+def test_a_verdict_is_known_by_its_own_tag(place, remote):
+    """A branch forced back to its claim would resume, and roll again, until the answer pleases."""
+    anchors.claim(place.folder, opened(place), "origin")
+    claimed = git(place.root, "rev-parse", "HEAD")
+    place.ledger.append("verdict", {"outcome": "kill"})
+    assert anchors.claim(place.folder, place.records, "origin").endswith("/verdict-1")
+    git(place.root, "reset", "-q", "--hard", claimed)
+    git(place.root, "push", "-q", "--force", "origin", "main")
+    with pytest.raises(RecordError, match="knows the verdict on this opening"):
+        anchors.claim(place.folder, place.records, "origin")
+    assert any("knows record" in fault for fault in place.faults())
+
+
 def test_a_remote_that_cannot_be_reached_claims_nothing(place, remote):
     shutil.rmtree(remote)
     with pytest.raises(IteraError, match="git fetch did not work"):
@@ -317,3 +337,17 @@ def test_a_copy_beside_a_folder_whose_path_has_odd_characters_is_found(place):
     place.write("the original's own", commit=False)
     assert any("another record 3" in fault for fault in place.faults())
     assert anchors.of_folder(deep).seq == 2
+
+
+def test_a_ledger_behind_a_symbolic_link_is_none(place):
+    """The link's own text never changes, whatever becomes of the file that it points at."""
+    real = place.root / "real.txt"
+    place.write("one", "two")
+    (place.folder / "ledger.jsonl").rename(real)
+    (place.folder / "ledger.jsonl").symlink_to("../real.txt")
+    place.commit()
+    whole = real.read_bytes()
+    git(place.root, "branch", "-f", "start")
+    real.write_bytes(whole.splitlines(keepends=True)[0])
+    place.commit()
+    assert any("does not go on" in fault for fault in place.broken())

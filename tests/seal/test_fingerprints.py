@@ -117,7 +117,14 @@ def test_what_several_rows_share_betrays_none_but_a_duplicate():
     assert found(ROWS[0], within) == {0, 50, 51}
 
 
-@pytest.mark.parametrize("width", [30, 47])
+def test_a_row_that_pandas_printed_is_found():
+    import pandas as pd
+
+    frame = pd.DataFrame({"text": [ROWS[4], "something else"], "n": [1, 2]})
+    assert found(str(frame)) == found(frame._repr_html_()) == {4}
+
+
+@pytest.mark.parametrize("width", [30, 46, 47])
 def test_a_row_that_a_table_cuts_short_is_found(width):
     shown = f"0  {ROWS[4][:width]}...\n1  something else"
     assert found(shown) == {4}

@@ -182,6 +182,7 @@ def test_repositories_inside_and_ignored_checkpoints_are_looked_at(project):
         (project / name).parent.mkdir(parents=True)
         (project / name).write_text(ROWS[1], "utf-8")
     git(project / "inside", "init", "-q")
+    (project / "up").symlink_to("..")
     assert set(hits(look(project, project_files(project)))) == {
         "inside/a.txt",
         "notes/.ipynb_checkpoints/b.ipynb",
@@ -215,6 +216,13 @@ def test_git_says_what_the_project_is(project):
     (project / "docs" / "pyproject.toml").write_text("", "utf-8")
     assert project_root(folder) == project
     assert {f.name for f in project_files(project)} == {".gitignore", "note.md", "pyproject.toml"}
+
+
+def test_without_git_the_project_is_what_holds_the_experiments(project):
+    folder = project / "docs" / "experiments" / "2026-11-21-fees"
+    folder.mkdir(parents=True)
+    assert project_root(folder) == project
+    assert project_root(project / "elsewhere") == project / "elsewhere"
 
 
 def test_without_git_the_usual_caches_are_left_out(project):

@@ -1,7 +1,14 @@
 import numpy as np
 import pytest
 
-from itera_nb.stats.overfit import cluster_gate, dev_test_gap, permutation_p, touched_gate, welch
+from itera_nb.stats.overfit import (
+    cluster_gate,
+    concentrated,
+    dev_test_gap,
+    permutation_p,
+    touched_gate,
+    welch,
+)
 from itera_nb.stats.paired import paired_delta
 
 
@@ -63,6 +70,17 @@ def test_gate_on_touched_rows():
     few = touched_gate(universal, np.arange(150) < 4)
     assert (few.verdict, few.p_one_sided) == ("not testable", None)
     assert touched_gate(universal, np.zeros(150, bool)).verdict == "not testable"
+
+
+def test_a_gain_on_very_few_rows():
+    few, all_rows = np.arange(150) < 3, np.ones(150, bool)
+    assert concentrated(few.astype(float), few)
+    assert concentrated(np.arange(150) == 0, np.arange(150) == 0)
+    universal = np.tile([1.0, 0.0, 0.0, 0.0, 0.0], 30)
+    assert not concentrated(universal, few)
+    assert not concentrated(universal, all_rows)
+    assert not concentrated(universal, ~all_rows)
+    assert not concentrated(-universal, few)
 
 
 def test_gate_counts_clusters_rather_than_rows():

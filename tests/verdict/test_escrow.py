@@ -87,13 +87,17 @@ def test_a_clone_opens_once_and_tops_up_with_the_recipients_key_alone(locked, tm
     assert theirs.folder != mine.folder
     bundle.fetch(theirs)
     assert (theirs.folder / "data" / "train.parquet").is_file()
-    published = tmp_path / "published"
-    copy = f"import pathlib, shutil; shutil.copy('ledger.jsonl', {str(published)!r})"
-    monkeypatch.setenv(CLAIM_COMMAND, f'{sys.executable} -c "{copy}"')
+    published, publish = tmp_path / "published", tmp_path / "publish.py"
+    publish.write_text(
+        "import pathlib\nlast = pathlib.Path('ledger.jsonl').read_text().splitlines()[-1]\n"
+        f"with open({str(published)!r}, 'a') as file:\n    file.write(last + '\\n')\n"
+    )
+    monkeypatch.setenv(CLAIM_COMMAND, f"{sys.executable} {publish}")
     open_test(theirs)
-    claimed = [json.loads(line) for line in published.read_bytes().splitlines()]
-    assert claimed[-1]["type"] == "test_opened"
-    assert "verdict" not in {r["type"] for r in claimed}
+    claimed = [json.loads(line)["type"] for line in published.read_text().splitlines()]
+    assert claimed == ["test_opened", "verdict"], (
+        "before the rows are opened, and before anyone sees the outcome"
+    )
     seen = locked.loot.read_text()
     assert "ITERA_STATE_DIR" in seen
     assert locked.private not in seen, "an arm inherited the private key"
@@ -114,10 +118,19 @@ def test_a_clone_opens_once_and_tops_up_with_the_recipients_key_alone(locked, tm
     report = verify(theirs)
     assert [f.what for f in report.findings if not f.holds] == []
     assert report.level == "record and rows"
-    assert sum(f.what == "the verdict was made with a recipient's key" for f in report.findings) == 2
-    monkeypatch.setattr("itera_nb.seal.custody._released", [])
+    assert sum(f.what == "the verdict was made with the recipient's key" for f in report.findings) == 2
     monkeypatch.delenv(IDENTITY)
-    assert "recipient's private key alone" in verify(theirs).level
+    assert "the private key that did" in verify(theirs).level
+
+
+def test_an_opening_written_by_hand_is_not_resumed(locked, tmp_path, state, monkeypatch):
+    """It would pass by the scan, whose figures the record claims, and by the price."""
+    locked.experiment.record("test_opened", {"ticket": "0" * 64, "batch": 1, "scan": {}})
+    theirs = clone(locked, tmp_path, state, monkeypatch)
+    bundle.fetch(theirs)
+    with pytest.raises(RecordError, match="was not opened with this recipient's key"):
+        open_test(theirs)
+    assert not theirs.state.has("resumed")
 
 
 def test_a_verdict_written_by_hand_is_known_to_a_recipient(locked, tmp_path, state, monkeypatch):
@@ -131,7 +144,7 @@ def test_a_verdict_written_by_hand_is_known_to_a_recipient(locked, tmp_path, sta
     mine.record("test_opened", opened)
     mine.record("verdict", decided)  # whatever it says: even a true one is of another opening
     (fault,) = [f for f in verify(mine).findings if not f.holds and "recipient" in f.what]
-    assert (fault.what, fault.record) == ("the verdict was not made with a recipient's key", 13)
+    assert (fault.what, fault.record) == ("the verdict was not made with the recipient's key", 13)
 
 
 def test_a_clone_believes_no_bundle_and_opens_nothing_unclaimed(locked, tmp_path, state, monkeypatch):

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 
+import pyrage
 import pytest
 from world import in_process
 
@@ -117,6 +118,22 @@ def test_all_experiments_are_asked_and_the_one_that_ships_answers(repository):
     assert found[1].folder == broken
     assert ask(rules).code == 0
     assert hidden not in list(experiments(repository.project))
+
+
+def test_with_a_recipients_key_a_ledger_of_ones_own_ships_nothing(repository, monkeypatch):
+    """Anyone can write a whole ledger: a release job that must not trust its writer holds a key."""
+    monkeypatch.setenv("ITERA_IDENTITY", str(pyrage.x25519.Identity.generate()))
+    done = ask(repository.project / "src" / "rules.py")
+    assert done.code == 4
+    assert "no recipient whose key is in ITERA_IDENTITY vouches" in done.out
+
+
+def test_a_ledger_that_cannot_be_read_is_passed_over(repository):
+    other = repository.project / "docs" / "experiments" / "2020-01-01-dangling"
+    other.mkdir()
+    (other / "experiment.toml").write_text("")
+    (other / "ledger.jsonl").symlink_to("nowhere")
+    assert ask(repository.project / "src" / "rules.py").code == 0
 
 
 def test_files_that_are_not_there_or_in_no_repository(finished, tmp_path):

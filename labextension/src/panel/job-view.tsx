@@ -4,7 +4,7 @@ import { Dialog, ReactWidget, showDialog } from '@jupyterlab/apputils';
 
 import { IJob } from '../api';
 import { RefusalText } from './notice';
-import { ReasonForm, takesReason } from './reason-form';
+import { ReasonForm } from './reason-form';
 
 /** The sentence that disabled buttons point to while a job runs. */
 export const BUSY_ID = 'itera-busy';
@@ -40,7 +40,7 @@ export function JobView(props: IProps): JSX.Element {
       {job.state === 'running' ? <Running {...props} /> : null}
       {job.message && !job.refusal ? <p className="jp-Itera-message">{job.message}</p> : null}
       {job.refusal ? <RefusalText refusal={job.refusal} /> : null}
-      {job.refusal && takesReason(job.refusal) ? <ReasonForm key={job.id} onReason={props.onReason} /> : null}
+      {job.refusal?.asks ? <ReasonForm key={job.id} onReason={props.onReason} /> : null}
       {job.html ? <Result key={job.id} html={job.html} label={label} /> : null}
       {job.page ? <PageButton page={job.page} onOpen={props.onOpenPage} /> : null}
     </section>

@@ -1,16 +1,8 @@
 import * as React from 'react';
 
-import { IRefusal } from '../api';
-
 const WHY_ID = 'itera-reason';
-const AUDIT = 'SG11'; // an audit that failed may be accepted, though its refusal does not ask
 
-/** Whether a person's reason lets a refused action pass. */
-export function takesReason(refusal: IRefusal): boolean {
-  return refusal.asks || refusal.safeguard === AUDIT;
-}
-
-/** A person's reason, which is recorded. */
+/** A person's reason where a safeguard asks for one; it is recorded. */
 export function ReasonForm(props: { onReason: (why: string) => void }): JSX.Element {
   const [why, setWhy] = React.useState('');
   const isEmpty = !why.trim();
