@@ -181,7 +181,7 @@ class State:
         return {row for record in self.all("revealed") for row in record.body["ids"]}
 
     def revealed_before(self, score: Record | None) -> set[str]:
-        """Ids of the dev rows that were read before a score existed: only they can have shaped what it scores."""
+        """Ids of the dev rows read before a score existed: only they can have shaped what it scores."""
         end = score.seq if score else 0
         return {row for record in self.all("revealed") if record.seq < end for row in record.body["ids"]}
 

@@ -681,9 +681,9 @@ def _meaning(spec: Spec, locate: _Locator) -> Iterator[Mistake]:
         yield Mistake(at, "arms", f"exactly one arm has `baseline = true`, found {found}")
         return
     if not 1 <= len(spec.candidates) <= MAX_CANDIDATES:
-        found = f"1 to 3 arms beside the baseline, found {len(spec.candidates)} (SG08)"
+        found = f"1 to 3 arms beside the baseline, found {len(spec.candidates)}"
         if spec.candidates:
-            found += "; move the others to [screen.NAME] and choose on train: itera screen"
+            found += " (SG08); move the others to [screen.NAME] and choose on train: itera screen"
         yield Mistake(locate.line(["arms"]), "arms", found)
     for name, arm in spec.arms.items():
         for key, message in _arm_needs(arm):

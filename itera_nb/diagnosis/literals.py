@@ -88,12 +88,12 @@ class Words:
 
 def words_of(rows: Sequence[Mapping[str, Any]], inputs: Collection[str]) -> Words:
     """The words of each row's input columns; upper and lower case are one."""
-    codes, ends = array("i"), array("q")
+    codes, lengths = array("i"), array("q")
     vocabulary: defaultdict[str, int] = defaultdict(lambda: len(vocabulary))
     for row in rows:
         text = "\n".join([str(row[column]) for column in inputs]).lower()
-        codes.extend([vocabulary[word] for word in _TOKEN.findall(text)])
-        ends.append(len(codes))
-    lengths = np.diff(np.asarray(ends, dtype=np.int64), prepend=0)
-    owners = np.repeat(np.arange(len(rows), dtype=np.int32), lengths)
+        found = _TOKEN.findall(text)
+        codes.extend([vocabulary[word] for word in found])
+        lengths.append(len(found))
+    owners = np.repeat(np.arange(len(rows), dtype=np.int32), np.asarray(lengths, dtype=np.int64))
     return Words(len(rows), dict(vocabulary), np.asarray(codes, dtype=np.int32), owners)

@@ -35,9 +35,8 @@ class IterationResult:
 def patterns(experiment: Experiment) -> list[Pattern]:
     """The four patterns of every candidate on dev."""
     spec, evidence = experiment.spec, dev_evidence(experiment)
-    alpha, seen = look_alpha(spec.rule.extension == "once"), experiment.state.revealed_before(
-        experiment.state.scored("dev")
-    )
+    alpha, state = look_alpha(spec.rule.extension == "once"), experiment.state
+    seen = state.revealed_before(state.scored("dev"))
     return [
         p for arm in spec.candidates for p in find_patterns(spec, evidence, arm, alpha=alpha, revealed=seen)
     ]

@@ -181,11 +181,10 @@ class Index:
         return np.concatenate(found)
 
     def _heads(self, stream: _Stream) -> Places:
-        found = [np.empty(0, np.int64)]
-        for length in range(WHOLE[0], 2 * HEADS[0] + 1) if len(stream.cuts) else ():
-            ends = stream.cuts[stream.cuts >= length]
-            found.append(self.heads.find(stream.spans(ends - length, ends)))
-        return np.concatenate(found)
+        lengths = np.arange(WHOLE[0], 2 * HEADS[0] + 1)
+        first = (stream.cuts[:, None] - lengths).ravel()
+        last = np.repeat(stream.cuts, len(lengths))[first >= 0]
+        return self.heads.find(stream.spans(first[first >= 0], last))
 
     def to_bytes(self) -> bytes:
         """The index as one file (NumPy's npz): to be encrypted, since it holds the key."""

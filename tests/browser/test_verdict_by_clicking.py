@@ -24,6 +24,7 @@ def lab_home(lab, browser):
     page.context.close()
 
 
+@pytest.mark.timeout(600)  # seven steps, each a process with a kernel, share the computer with other tests
 def test_a_verdict_by_clicking(lab, lab_home):
     page = lab_home
     write_csv(lab.root / "eval.csv", tickets(200))
@@ -96,6 +97,7 @@ def demo_by_clicking(page):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_verdict_by_running_the_notebooks(project, panel):
     experiment = project()
     for phase in NOTEBOOKS:

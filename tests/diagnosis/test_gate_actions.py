@@ -11,6 +11,8 @@ from itera_nb.diagnosis.judgement import Judgement, audit_gates, open_changes
 from itera_nb.exceptions import Refusal
 from itera_nb.ledger import Record
 from itera_nb.protocol import State, check
+from itera_nb.report.reading import Node
+from itera_nb.report.story import _iteration
 from itera_nb.spec import LiftedSpec
 from itera_nb.testing.messages_server import MessagesServer
 
@@ -234,3 +236,29 @@ def test_sg22_a_fourth_sprint_needs_a_reason_each_time():
     assert check("iteration_registered", state(*three, accepted)) is None
     assert check("iteration_registered", state(*three, accepted, gate())).safeguard == "SG22"
     assert check("iteration_registered", state(*three, accepted, accepted, gate())) is None
+
+
+def test_the_conclusion_says_who_judged_and_what_the_figures_said():
+    node = {
+        "id": "one",
+        "hypothesis": "It helps.",
+        "what": "a rule",
+        "dev_effect": 0.1,
+        "dev_low": 0.02,
+        "dev_high": 0.18,
+        "predicted_effect": 0.1,
+        "outcome": "falsified",
+        "reach": {"rows": 18, "ran": 0, "note": ""},
+        "class": "universal",
+        "evidence": "levels are what the rule is about",
+        "against_the_figures": True,
+        "judged_by": "a person",
+        "gate": "kept",
+    }
+    said = _iteration(Node(node)).result
+    assert "falsified, in play on 0 of 18 failing rows" in said
+    assert "gate: universal against the figures (levels are what the rule is about), kept." in said
+    by = {"against_the_figures": False, "judged_by": "anthropic/x, blind", "reach": {"rows": 3, "ran": None}}
+    said = _iteration(Node(node | by)).result
+    assert "in play" not in said
+    assert "universal (levels are what the rule is about) by anthropic/x, blind, kept" in said
