@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from itera_nb import __version__
 from itera_nb.exceptions import EditedError, IteraError, RecordError, Refusal, StoppedError, out_of_space
 from itera_nb.ledger import Ledger, Record, sync_folder
-from itera_nb.protocol import State, check
+from itera_nb.protocol import State, check, question
 from itera_nb.spec import PRICES, Spec, load_spec, read_toml
 
 if TYPE_CHECKING:
@@ -128,18 +128,14 @@ class Experiment:
         refusal.record = self._append(self.genesis, "attempt_refused", body).seq
         raise refusal
 
-    def ask(self, safeguard: str, question: str, why: str, *, remedy: str = "") -> None:
+    def ask(self, safeguard: str, sentence: str, why: str, *, remedy: str = "") -> None:
         """Refuse until a person has answered this safeguard's question with a reason; or do the `remedy`.
 
         Raises:
             Refusal: With the command that accepts.
         """
         if self.state.answer(safeguard) is None:
-            instead = (
-                f'accept it with a reason, which the conclusion prints: itera run --accept {safeguard}="why"'
-            )
-            instead = f"{remedy}, or {instead}" if remedy else instead
-            self.refuse(Refusal(safeguard, question, why=why, instead=instead, asks=True))
+            self.refuse(question(safeguard, sentence, why, remedy=remedy))
 
     def _begin(self) -> None:
         from itera_nb.seal import anchors, custody, heads

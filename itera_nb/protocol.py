@@ -291,6 +291,34 @@ SEALED = _after(
     "rows that anyone may still read cannot decide anything.",
     "seal it:                itera run   (or exp.split.seal() in 1-source)",
 )
+ASKED_WHY = {
+    "SG12": "a cap that drops much of the data asks about rows that production does not send in that mix.",
+    "SG13": "a test set without the hard rows cannot see what the experiment is about.",
+}
+
+
+def unanswered(state: State) -> dict[str, str] | None:
+    """The first question of sampling or splitting (`safeguard`, `sentence`) that has no answer yet."""
+    record = state.last("sealed")
+    asks = record.body.get("asks", []) if record else []
+    return next((ask for ask in asks if state.answer(ask["safeguard"]) is None), None)
+
+
+def _unanswered(state: State) -> Refusal:
+    ask = unanswered(state)
+    assert ask is not None
+    return question(ask["safeguard"], ask["sentence"], ASKED_WHY[ask["safeguard"]])
+
+
+def question(safeguard: str, sentence: str, why: str, *, remedy: str = "") -> Refusal:
+    """What is refused until a person has answered it with a reason, or has done the `remedy`."""
+    instead = f'accept it with a reason, which the conclusion prints: itera run --accept {safeguard}="why"'
+    return Refusal(
+        safeguard, sentence, why=why, instead=f"{remedy}, or {instead}" if remedy else instead, asks=True
+    )
+
+
+ANSWERED = Need(lambda s: unanswered(s) is None, _unanswered)
 BASELINE = _after(
     "baseline_measured",
     "SG14",
@@ -454,7 +482,7 @@ NEEDS: dict[str, tuple[Need, ...]] = {
     "audit_passed": (SAMPLED,),
     "audit_accepted": (SAMPLED,),
     "sealed": (SAMPLED, NOT_SEALED),
-    "baseline_measured": (SEALED,),
+    "baseline_measured": (SEALED, ANSWERED),
     "metric_locked": (BASELINE, METRIC_OPEN),
     "pilot_passed": (METRIC,),
     "scored": (PILOT, AUDIT, NOT_LOCKED),
@@ -520,8 +548,9 @@ def happened(event: str, state: State) -> Record | None:
 
 
 def finished(phase: str, state: State) -> bool:
-    """Whether every event of a phase has happened."""
-    return all(happened(event, state) for event in PHASES[phase])
+    """Whether every event of a phase has happened, and what it asked is answered."""
+    asked = phase == "1-source" and unanswered(state) is not None
+    return not asked and all(happened(event, state) for event in PHASES[phase])
 
 
 def may_open(state: State) -> Refusal | None:

@@ -369,6 +369,20 @@ def test_a_phase_may_run_once_what_it_needs_has_happened():
     assert refused(*TO_VERDICT) == {"5-verdict": "SG02"}
 
 
+def test_sg13_what_the_split_asked_is_answered_before_the_metric():
+    asks = [{"safeguard": "SG13", "sentence": "kind=rare has 0 rows in test; 3 are required."}]
+    sealed = ["created", "frame_locked", "sampled", "audit_passed", ("sealed", {"asks": asks})]
+    refusal = check("baseline_measured", state(*sealed))
+    assert refusal.safeguard == "SG13"
+    assert refusal.asks
+    assert "kind=rare" in refusal.what
+    assert '--accept SG13="why"' in refusal.instead
+    assert next_phase(state(*sealed)) == "1-source"
+    answered = state(*sealed, ("accepted", {"safeguard": "SG13", "why": "rare is not sent any more"}))
+    assert check("baseline_measured", answered) is None
+    assert next_phase(answered) == "2-metric"
+
+
 def test_a_run_waits_for_its_pilot_and_its_audit():
     without = [event for event in TO_SCORES[:8] if event != "audit_passed"]
     assert may_run("3-run", state(*without)).safeguard == "SG11"

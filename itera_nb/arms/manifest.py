@@ -8,7 +8,7 @@ import json
 import shlex
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +25,14 @@ class Manifest:
         components: Component name -> hash of its exact content.
         normalised: Component name -> hash with white space, comments and names of no effect removed.
         files: Snapshot-relative path -> file on disk, for everything that the arm needs to run.
+        values: Component name -> its value, of those that stand in no file.
     """
 
     arm: str
     components: dict[str, str]
     normalised: dict[str, str]
     files: dict[str, Path]
+    values: dict[str, Any] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:
@@ -41,6 +43,11 @@ class Manifest:
         """Add a component; `normal` is its value without what has no effect, where that differs."""
         self.components[component] = digest(value)
         self.normalised[component] = digest(value if normal is None else normal)
+
+    def add_value(self, component: str, value: Any) -> None:
+        """Add a component that stands in no file."""
+        self.add(component, value)
+        self.values[component] = value
 
     def add_text(self, component: str, text: str) -> None:
         """Add a text, in which white space has no effect."""
@@ -80,7 +87,7 @@ def build(spec: Spec, name: str, arm: ArmSpec, folder: Path, *, outside: Path | 
     found = Manifest(name, {}, {}, {})
     _KINDS[arm.kind or "python"](found, spec, arm, folder)
     for key, value in arm.params.items():
-        found.add(f"params.{key}", value)
+        found.add_value(f"params.{key}", value)
     base = outside or folder
     if arm.file is not None and arm.kind == "recorded":
         found.add("recorded results", hash_file(base / arm.file))
@@ -107,6 +114,8 @@ def _prompt(found: Manifest, spec: Spec, arm: ArmSpec, folder: Path) -> None:  #
     if arm.system is not None:
         is_file = arm.system.endswith(".md")
         found.add_text("system", found.read(folder, arm.system) if is_file else arm.system)
+        if not is_file:
+            found.values["system"] = arm.system
     found.add("model", arm.model)
     _parse(found, arm, folder)
     if arm.tools is not None:
@@ -116,11 +125,11 @@ def _prompt(found: Manifest, spec: Spec, arm: ArmSpec, folder: Path) -> None:  #
         text = found.read(folder, arm.few_shot)
         found.add("few-shot data", text, text.split())
     elif arm.few_shot is not None:
-        found.add("few-shot data", arm.few_shot)
+        found.add_value("few-shot data", arm.few_shot)
 
 
 def _http(found: Manifest, spec: Spec, arm: ArmSpec, folder: Path) -> None:  # noqa: ARG001 - one shape for all
-    found.add("implementation", ["http", arm.url, arm.headers])
+    found.add_value("implementation", ["http", arm.url, arm.headers])
     if arm.parse is not None:
         _parse(found, arm, folder)
 
@@ -131,6 +140,7 @@ def _command(found: Manifest, spec: Spec, arm: ArmSpec, folder: Path) -> None:
     found.files.update(files)
     contents = {path: _sha(file.read_bytes()) for path, file in files.items()}
     found.add("implementation", ["command", words, arm.env, contents])
+    found.values["implementation"] = [words, arm.env]
     if arm.parse is not None:
         _parse(found, arm, folder)
 

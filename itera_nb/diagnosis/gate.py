@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ from itera_nb.protocol import MAX_SPRINTS
 from itera_nb.scoring.evidence import Comparison, Evidence, compare
 from itera_nb.stats import overfit
 from itera_nb.stats.decision import effect_text
-from itera_nb.stats.paired import Delta, row_means
+from itera_nb.stats.paired import Delta, Floats, cluster_codes, paired_delta, row_means
 
 UNIVERSAL, HARDCODE, CANT_TELL = CLASSES = ("universal", "hardcode", "cant_tell")
 KEEP, UPGRADE, LIFT_OUT, DELETE = ACTIONS = ("keep", "upgrade", "lift_out", "delete")
@@ -22,6 +23,8 @@ NEXT_SPRINT, LOCK, KILL = "next sprint", "lock", "kill"
 SUSPECTED = "hardcode suspected"
 SHOWN = 5
 FEWEST_DROPPED = 2
+BITS_A_CHARACTER = 6
+"""Of printed data, as in base64."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,7 @@ def measure(
     literals: Sequence[str],
     conditions: Sequence[Condition] = (),
     revealed: Collection[str] = (),
+    hidden: int = 0,
 ) -> GateEvidence:
     """The gate's figures for one change.
 
@@ -84,17 +88,28 @@ def measure(
         touched: n-mask of the rows that contain what it added.
         literals: What it added.
         conditions: Conditions on literals that it added.
-        revealed: Ids of the rows that a person has read.
+        revealed: Ids of the rows that a person had read before the change was scored.
+        hidden: Characters of the numbers that it added, and of the codes that no row contains.
     """
     compared = compare(evidence, arm, parent, 0.05)
     pairs, d, graded = compared.evidence, compared.d, evidence.graded
     touched = touched[evidence.scored(arm, parent)]
     seen = np.isin(np.asarray(pairs.ids), list(revealed))
     found = overfit.touched_gate(d, touched, pairs.cluster, graded=graded)
-    read = overfit.touched_gate(d, seen, pairs.cluster, graded=graded)
+    # People read what fails, and only there is something to gain: read rows are compared with their like.
+    room = np.ones(d.size, dtype=np.bool_) if pairs.pairwise else row_means(pairs.scores[parent]) < 1
+    own = None if pairs.cluster is None else cluster_codes(pairs.cluster)
+    read = overfit.touched_gate(d[room], seen[room], None if own is None else own[room], graded=graded)
     top = _top_group(compared)
-    unseen = compared.delta if not seen.any() else read.untouched
-    class_, why = _propose(compared, found, read, (touched, seen), top, bool(conditions))
+    unseen: Delta | None = compared.delta
+    if seen.any():
+        unread = None if own is None else own[~seen]
+        unseen = None if seen.all() else paired_delta(d[~seen], unread, graded=graded)
+    class_, why = _propose(
+        compared, found, ((found, d, touched), (read, d[room], seen[room])), top, bool(conditions)
+    )
+    if class_ == UNIVERSAL and BITS_A_CHARACTER * hidden >= _bits_to_name(d):
+        class_, why = CANT_TELL, ["the numbers and codes that it added suffice to name the rows that it wins"]
     return GateEvidence(
         list(literals),
         int(touched.sum()),
@@ -110,6 +125,12 @@ def measure(
         class_,
         why,
     )
+
+
+def _bits_to_name(d: NDArray[np.float64]) -> float:
+    """Bits that tell the rows that gain from any other choice of as many: log2 of n over k."""
+    n, k = d.size, int((d > 0).sum())
+    return (math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)) / math.log(2)
 
 
 def _figure(delta: Delta) -> Figure:
@@ -182,15 +203,13 @@ def _few(words: Sequence[str]) -> str:
 def _propose(
     compared: Comparison,
     found: overfit.TouchedGate,
-    read: overfit.TouchedGate,
-    masks: tuple[NDArray[np.bool_], NDArray[np.bool_]],
+    groups: Sequence[tuple[overfit.TouchedGate, Floats, NDArray[np.bool_]]],
     top: _Top | None,
     conditional: bool,
 ) -> tuple[str, list[str]]:
     """The class that the figures suggest, and why; universal only where nothing speaks against it."""
-    d = compared.d
     against = []
-    for gate, mask, where in zip((found, read), masks, ("contain what it added", "were read"), strict=True):
+    for (gate, d, mask), where in zip(groups, ("contain what it added", "were read"), strict=True):
         if gate.verdict == SUSPECTED or (gate.verdict == "not testable" and overfit.concentrated(d, mask)):
             against.append(f"the gain stands on the rows that {where}")
     if against:

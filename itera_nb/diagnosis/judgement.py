@@ -11,7 +11,7 @@ import numpy as np
 
 from itera_nb.diagnosis import gate, lifted, sprint
 from itera_nb.diagnosis.conditions import added_conditions
-from itera_nb.diagnosis.literals import Words, added_literals, words_of
+from itera_nb.diagnosis.literals import Words, added_codes, added_literals, words_of
 from itera_nb.exceptions import Refusal
 from itera_nb.experiment import Experiment
 from itera_nb.ledger import Record
@@ -92,7 +92,7 @@ class Measuring:
         self._built = sprint.all_manifests(experiment)
         inputs = tuple(experiment.state.the("sealed").body["inputs"])
         self._words: Words = words_of(part_rows(experiment, "dev"), inputs)
-        self._revealed = experiment.state.revealed
+        self._state = experiment.state
 
     def change(self, name: str, reference: str) -> gate.GateEvidence:
         """What `name` adds to `reference`, and what that did."""
@@ -101,7 +101,9 @@ class Measuring:
         decisive = [condition.literal for condition in conditions]
         literals = self._words.telling(added_literals(new, old), decisive)
         touched = self._words.containing(literals)
-        return gate.measure(self._evidence, name, reference, touched, literals, conditions, self._revealed)
+        revealed = self._state.revealed_before(self._state.scored("dev", name))
+        hidden = self._words.hidden(added_codes(new, old))
+        return gate.measure(self._evidence, name, reference, touched, literals, conditions, revealed, hidden)
 
 
 def _dropped(experiment: Experiment) -> dict[str, str | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 from array import array
 from collections import defaultdict
@@ -17,6 +18,8 @@ from itera_nb.arms.manifest import Manifest
 
 COMMON_WORD, COMMON = 0.10, 0.25
 """Share of dev rows from which a template's plain word, or any other literal, tells no rows apart."""
+LONGEST_PHRASE, SHORTEST_PART = 5, 4
+"""Words of a string in code that is one literal; characters of a literal that may be a part of a word."""
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 _QUOTED = re.compile(r"[\"`\u201c]([^\"`\u201c\u201d\n]{2,80})[\"`\u201d]")
 _WORD = re.compile(r"\w[\w'-]*\w")
@@ -24,7 +27,7 @@ _TOKEN = re.compile(r"\w+")
 
 
 def added_literals(manifest: Manifest, parent: Manifest) -> list[str]:
-    """Strings in an arm's code, and words and quoted phrases in its texts, that its parent does not have."""
+    """Strings in an arm's code, words and quoted phrases in its texts and values, that its parent has not."""
     return sorted(_literals(manifest) - _literals(parent))
 
 
@@ -33,16 +36,48 @@ def _literals(manifest: Manifest) -> set[str]:
     for path, file in manifest.files.items():
         text = file.read_text("utf-8")
         if not path.endswith(".py"):
-            found |= {word for word in _WORD.findall(text) if len(word) > 2}
-            found |= {phrase.strip() for phrase in _QUOTED.findall(text) if phrase.strip()}
+            found |= _in_text(text)
             continue
-        tree = ast.parse(text)
-        documentation = {
-            ast.get_docstring(n, clean=False) for n in ast.walk(tree) if isinstance(n, DOCUMENTED)
-        }
-        constants = {n.value for n in ast.walk(tree) if isinstance(n, ast.Constant)}
-        found |= {str(c) for c in constants if isinstance(c, str) and c not in documentation and len(c) > 1}
+        for constant in _constants(text):
+            if isinstance(constant, str) and len(constant) > 1:
+                found.add(constant)
+                found |= _in_text(constant) if len(_TOKEN.findall(constant)) > LONGEST_PHRASE else set()
+    for value in manifest.values.values():
+        found |= _in_text(_as_text(value))
     return found
+
+
+def _in_text(text: str) -> set[str]:
+    """Words and quoted phrases."""
+    words = {word for word in _WORD.findall(text) if len(word) > 2}
+    return words | {phrase.strip() for phrase in _QUOTED.findall(text) if phrase.strip()}
+
+
+def _as_text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _constants(source: str) -> set[Any]:
+    """Strings and numbers of Python source; documentation only where the code can read it."""
+    tree = ast.parse(source)
+    left_out: set[str | None] = set()
+    if "__doc__" not in source:
+        left_out = {ast.get_docstring(n, clean=False) for n in ast.walk(tree) if isinstance(n, DOCUMENTED)}
+    values = (n.value for n in ast.walk(tree) if isinstance(n, ast.Constant))
+    known = (v.decode("latin-1") if isinstance(v, bytes) else v for v in values)
+    return {v for v in known if v not in left_out and not isinstance(v, bool | None)}
+
+
+def added_codes(manifest: Manifest, parent: Manifest) -> set[str]:
+    """Numbers, and parts of strings that are no plain words, that an arm's code has and its parent has not."""
+    return _codes(manifest) - _codes(parent)
+
+
+def _codes(manifest: Manifest) -> set[str]:
+    files = (f.read_text("utf-8") for path, f in manifest.files.items() if path.endswith(".py"))
+    constants = {str(c) for text in files for c in _constants(text)}
+    parts = {part for constant in constants for part in _TOKEN.findall(constant)}
+    return {part for part in parts if not (part.isalpha() and (part.islower() or part.istitle()))}
 
 
 @dataclass(frozen=True)
@@ -62,10 +97,17 @@ class Words:
     rows: NDArray[np.int32]
 
     def containing(self, literals: Iterable[str]) -> NDArray[np.bool_]:
-        """n-mask of the rows that contain any of the literals: its words, whole and in a row."""
+        """n-mask of the rows that contain any of the literals: its words, whole and in a row.
+
+        One of at least four characters that is no row's word may be a part of one.
+        """
         mask = np.zeros(self.n, dtype=np.bool_)
         for literal in literals:
-            wanted = [self.vocabulary.get(word, -1) for word in _TOKEN.findall(literal.lower())]
+            tokens = _TOKEN.findall(literal.lower())
+            wanted = [self.vocabulary.get(word, -1) for word in tokens]
+            if wanted == [-1] and len(tokens[0]) >= SHORTEST_PART:
+                parts = [code for word, code in self.vocabulary.items() if tokens[0] in word]
+                mask[self.rows[np.isin(self.codes, parts)]] = True
             if not wanted or -1 in wanted:
                 continue
             last = len(wanted) - 1
@@ -75,6 +117,10 @@ class Words:
                 at = at[self.codes[at + offset] == code]
             mask[self.rows[at]] = True
         return mask
+
+    def hidden(self, codes: Iterable[str]) -> int:
+        """Characters of codes that no row can be said to contain: numbers, and what is no row's word."""
+        return sum(len(c) for c in codes if c.isdigit() or c.lower() not in self.vocabulary)
 
     def telling(self, literals: Collection[str], conditions: Collection[str] = ()) -> list[str]:
         """The literals that tell rows apart: those rare enough, and those by which code decides."""

@@ -562,7 +562,8 @@ def _origins(itera: Node) -> Iterator[str]:
         refused = node.number("refused")
         cost = usd(node.number("cost_usd")) if node.has("cost_usd") else "an unknown price"
         yield (
-            f"{count(node.number('iterations'))} iteration(s) were proposed by {node.text('proposer')} for {cost}"
+            f"{count(node.number('iterations'))} iteration(s) were proposed by "
+            f"{node.text('proposer')} for {cost}"
             + (f"; {count(refused)} more answer(s) became none." if refused else ".")
         )
 

@@ -8,14 +8,12 @@ from typing import Any
 from itera_nb.exceptions import RecordError
 from itera_nb.experiment import GITIGNORE, Experiment
 from itera_nb.ledger import Record
+from itera_nb.protocol import ASKED_WHY
 from itera_nb.seal.custody import SEED_FILE, seal_seed
 from itera_nb.seal.recipients import Recipient
 from itera_nb.seal.recipients import find as recipients_file
 from itera_nb.seal.recipients import read as read_recipients
 from itera_nb.source.audit import DistributionAudit, audit_distribution
-
-SG12_WHY = "a cap that drops much of the data asks about rows that production does not send in that mix."
-SG13_WHY = "a test set without the hard rows cannot see what the experiment is about."
 
 
 def sample(experiment: Experiment) -> Record:
@@ -31,7 +29,7 @@ def sample(experiment: Experiment) -> Record:
         experiment.isolated("itera_nb.source", "sample")
         record = experiment.state.the("sampled")
     for ask in record.body["asks"]:
-        experiment.ask(ask["safeguard"], ask["sentence"], SG12_WHY)
+        experiment.ask(ask["safeguard"], ask["sentence"], ASKED_WHY[ask["safeguard"]])
     return record
 
 
@@ -75,7 +73,7 @@ def seal(experiment: Experiment) -> Record:
     experiment.forget_secret()  # the process that sealed has done it, unless it was killed
     for ask in record.body["asks"]:
         if ask["safeguard"] == "SG13":
-            experiment.ask("SG13", ask["sentence"], SG13_WHY)
+            experiment.ask("SG13", ask["sentence"], ASKED_WHY["SG13"])
     return record
 
 
