@@ -287,6 +287,8 @@ def _parse_code(path: Path) -> ast.Module:
         return ast.parse(path.read_bytes())
     except SyntaxError as error:
         raise ArmError(f"{path.name}:{error.lineno}: {error.msg}", fix="correct the file") from None
+    except (MemoryError, RecursionError):
+        raise ArmError(f"{path.name}: nested too deeply to be read", fix="simplify the file") from None
 
 
 def _top_level_names(path: Path) -> set[str]:

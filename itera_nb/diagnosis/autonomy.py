@@ -193,6 +193,10 @@ def _register(experiment: Experiment, proposer: Proposer, answer: Answer, briefi
     proposal = answer.proposal
     if proposal is None:
         raise ProposalError(answer.fault)
+    try:
+        proposal.text.encode()
+    except UnicodeEncodeError:
+        raise ProposalError("the answer holds characters that no file can hold (half of a pair)") from None
     _one_change(experiment, proposal)
     _quotes_nothing(experiment, proposal, briefing)
     id_ = _free_id(experiment, proposal.name)

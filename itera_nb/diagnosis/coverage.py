@@ -24,8 +24,7 @@ from itera_nb.models.parsing import Parser
 from itera_nb.models.prompt import PromptError, compile_prompt
 from itera_nb.scoring.child import Failure
 from itera_nb.scoring.evidence import Evidence
-from itera_nb.scoring.runs import fit_rows, part_rows, runnable, trial_seed
-from itera_nb.scoring.workers import Worker
+from itera_nb.scoring.runs import part_rows, runnable, worker_of
 from itera_nb.spec import ArmSpec
 from itera_nb.stats.paired import row_means
 
@@ -175,19 +174,10 @@ def _covered(
     experiment: Experiment, arm: RunnableArm, rows: Sequence[dict[str, Any]], lines: dict[str, list[int]]
 ) -> Reach:
     """On how many rows any of the lines ran; the arm is fitted as it was for its score."""
-    assert arm.spec.target is not None
-    fit = [dict(row) for row in fit_rows(experiment, "dev")]
-    options: dict[str, Any] = {
-        "quiet": True,
-        "params": arm.spec.params,
-        "fit_rows": fit,
-        "seed": trial_seed(experiment.genesis, 0),
-        "resources": dict(arm.resources),
-    }
     items = [({column: row[column] for column in arm.inputs},) for row in rows]
     wanted = {str(arm.root / relative): numbers for relative, numbers in lines.items()}
     try:
-        with Worker(arm.root, arm.spec.target, arm.pythonpath, **options) as worker:
+        with worker_of(experiment, arm) as worker:
             found = worker.ran(items, wanted, TIMEOUT_S)
     except (ArmError, StoppedError) as error:
         return Reach(len(rows), None, f"it could not be run again: {error.what}")

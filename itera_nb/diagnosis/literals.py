@@ -69,7 +69,7 @@ def _constants(source: str) -> set[Any]:
 
 
 def added_codes(manifest: Manifest, parent: Manifest) -> set[str]:
-    """Numbers, and parts of strings that are no plain words, that an arm's code has and its parent has not."""
+    """Numbers, and parts of strings that are no plain words, of an arm's code and not of its parent's."""
     return _codes(manifest) - _codes(parent)
 
 

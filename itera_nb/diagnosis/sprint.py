@@ -15,7 +15,7 @@ from itera_nb.exceptions import ArmError, DataError, IteraError, Refusal
 from itera_nb.experiment import Experiment
 from itera_nb.ledger import Record
 from itera_nb.protocol import MAX_SPRINTS, State
-from itera_nb.scoring.runs import part_rows
+from itera_nb.scoring.runs import part_rows, runnable, worker_of
 from itera_nb.spec import ArmSpec, IterationSpec, Spec, load_iteration
 from itera_nb.stats.paired import Delta
 
@@ -192,6 +192,7 @@ def register(
     Raises:
         Refusal: If the sprint, the hypothesis or the change does not allow it.
         DataError: If `predicted_rows` fits no dev row.
+        ArmError: If its code cannot be loaded and fitted; registered, it could be neither scored nor repaired.
         IteraError: If the id is a registered arm's name.
         SpecError: If the file is malformed.
     """
@@ -205,6 +206,7 @@ def register(
     audit = _audit_before(experiment)
     _check_prediction(wanted, file, part_rows(experiment, "dev"))
     arm, manifest, changes = check_iteration(experiment, wanted, manifests)
+    _check_loads(experiment, name, arm)
     kept = experiment.write_bytes(f"iterations/{name}.toml", file.read_bytes())
     body: dict[str, Any] = {
         "id": name,
@@ -223,6 +225,13 @@ def register(
         **(origin or {"proposer": QUEUE}),
     }
     return experiment.record("iteration_registered", body)
+
+
+def _check_loads(experiment: Experiment, name: str, arm: ArmSpec) -> None:
+    if arm.kind == "python":
+        (ready,), _ = runnable(experiment, {name: arm})
+        with worker_of(experiment, ready) as worker:
+            worker.start()
 
 
 def _check_line(experiment: Experiment, wanted: IterationSpec) -> None:

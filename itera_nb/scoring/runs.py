@@ -73,6 +73,19 @@ def runnable(
     return [_runnable(experiment, root, arms[name], m) for name, m in manifests.items()], root
 
 
+def worker_of(experiment: Experiment, arm: RunnableArm) -> Worker:
+    """A process of its own that loads and fits a python arm as for its dev score, and says nothing of rows."""
+    assert arm.spec.target is not None
+    options: dict[str, Any] = {
+        "quiet": True,
+        "params": arm.spec.params,
+        "fit_rows": [dict(row) for row in fit_rows(experiment, "dev")],
+        "seed": trial_seed(experiment.genesis, 0),
+        "resources": dict(arm.resources),
+    }
+    return Worker(arm.root, arm.spec.target, arm.pythonpath, **options)
+
+
 def arm_inputs(experiment: Experiment) -> tuple[str, ...]:
     """Columns that arms may see, and a judge with them."""
     sealed = experiment.state.last("sealed")

@@ -175,6 +175,18 @@ def test_a_gain_on_rows_that_were_read(world):
     assert world(EVERYWHERE, revealed=ids).proposed == "universal"
 
 
+def test_reading_what_fails_does_not_make_a_mechanism_a_hardcode(make_evidence):
+    # Two of five rows fail; half of those are won, read or not. Only failing rows were read.
+    rows = np.arange(N)
+    fails = rows % 5 < 2
+    won = np.where(fails, (rows // 5) % 2, 1.0)
+    ids = [f"r{n:04d}" for n in rows[fails & (rows < 2 * N // 3)]]
+    evidence = make_evidence({"parent": np.where(fails, 0.0, 1.0), "child": won})
+    found = measure(evidence, "child", "parent", np.zeros(N, bool), [], (), ids)
+    assert found.proposed == "universal"
+    assert found.unseen.n == N - len(ids)
+
+
 def test_a_mechanism_and_a_hardcode_in_one(world):
     both = EVERYWHERE | world.touched
     assert world(both, conditions=BY_NAME).proposed == "cant_tell"
