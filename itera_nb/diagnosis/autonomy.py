@@ -84,7 +84,10 @@ def iterate(
 
 
 def may_iterate(experiment: Experiment) -> bool:
-    """Whether there may be something to try, and the protocol allows one more iteration."""
+    """Whether there may be something to try, no gate has killed every line, and the protocol allows it."""
+    last = experiment.state.last("gate")
+    if last is not None and last.body["outcome"] == gate.KILL:
+        return False
     return sprint.more_ideas(experiment) and check("iteration_registered", experiment.state) is None
 
 

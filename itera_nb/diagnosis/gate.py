@@ -252,7 +252,7 @@ def against_the_figures(class_: str | None, measured: GateEvidence) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Saturation:
-    """What is left to explain on n dev rows: those that an arm fails on, without hard and mislabelled ones.
+    """What is left to explain on n dev rows: those that an arm fails on and whose label is right.
 
     Attributes:
         explainable: Rows that a further change could still win.
@@ -275,7 +275,7 @@ def saturation(
         arm: What the line ends in.
         fail_below: Score below which a row has failed.
         smallest: The smallest effect worth acting on (fraction).
-        excused: Ids of rows whose label is wrong, ambiguous or that are hard.
+        excused: Ids of rows whose label is wrong or ambiguous.
     """
     if evidence.pairwise:
         return None

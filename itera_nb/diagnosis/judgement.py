@@ -11,6 +11,7 @@ import numpy as np
 
 from itera_nb.diagnosis import gate, lifted, sprint
 from itera_nb.diagnosis.conditions import added_conditions
+from itera_nb.diagnosis.label_noise import AMBIGUOUS, WRONG
 from itera_nb.diagnosis.literals import Words, added_codes, added_literals, words_of
 from itera_nb.exceptions import Refusal
 from itera_nb.experiment import Experiment
@@ -251,12 +252,16 @@ def _lines(experiment: Experiment, changes: Sequence[dict[str, Any]], number: in
 
 
 def excused_rows(experiment: Experiment) -> Collection[str]:
-    """Dev rows that no change can be asked to win: the label audit calls them wrong, ambiguous or hard."""
+    """Dev rows that no change can be asked to win: the label audit calls their label wrong or ambiguous.
+
+    A row that is only hard stays: its label is right, so there is something to win.
+    """
     record = experiment.state.last("labels_audited")
     if record is None:
         return ()
     table = experiment.read_frame(record.body["file"], sha256=record.body["sha256"])
-    return set(table.loc[table["part"] == "dev", "id"].astype(str))
+    unclear = table["verdict"].isin((WRONG, AMBIGUOUS))
+    return set(table.loc[(table["part"] == "dev") & unclear, "id"].astype(str))
 
 
 def audit_gates(experiment: Experiment) -> dict[str, gate.GateEvidence]:

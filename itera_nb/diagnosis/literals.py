@@ -9,6 +9,7 @@ from array import array
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -96,6 +97,10 @@ class Words:
     codes: NDArray[np.int32]
     rows: NDArray[np.int32]
 
+    @cached_property
+    def _all_words(self) -> str:
+        return "\n".join(self.vocabulary)
+
     def containing(self, literals: Iterable[str]) -> NDArray[np.bool_]:
         """n-mask of the rows that contain any of the literals: its words, whole and in a row.
 
@@ -105,7 +110,7 @@ class Words:
         for literal in literals:
             tokens = _TOKEN.findall(literal.lower())
             wanted = [self.vocabulary.get(word, -1) for word in tokens]
-            if wanted == [-1] and len(tokens[0]) >= SHORTEST_PART:
+            if wanted == [-1] and len(tokens[0]) >= SHORTEST_PART and tokens[0] in self._all_words:
                 parts = [code for word, code in self.vocabulary.items() if tokens[0] in word]
                 mask[self.rows[np.isin(self.codes, parts)]] = True
             if not wanted or -1 in wanted:

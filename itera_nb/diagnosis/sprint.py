@@ -192,7 +192,7 @@ def register(
     Raises:
         Refusal: If the sprint, the hypothesis or the change does not allow it.
         DataError: If `predicted_rows` fits no dev row.
-        ArmError: If its code cannot be loaded and fitted; registered, it could be neither scored nor repaired.
+        ArmError: If its code cannot be loaded and fitted: once registered it could not be repaired.
         IteraError: If the id is a registered arm's name.
         SpecError: If the file is malformed.
     """

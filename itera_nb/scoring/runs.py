@@ -29,6 +29,7 @@ from itera_nb.scoring.judging import Bench, Panel, judge_of
 from itera_nb.scoring.planting import Planted, plant
 from itera_nb.scoring.progress import progress_bar
 from itera_nb.scoring.results import score_table
+from itera_nb.scoring.workers import Worker
 from itera_nb.source.parts import read_part
 from itera_nb.spec import ArmSpec, RunSpec
 
@@ -74,7 +75,7 @@ def runnable(
 
 
 def worker_of(experiment: Experiment, arm: RunnableArm) -> Worker:
-    """A process of its own that loads and fits a python arm as for its dev score, and says nothing of rows."""
+    """A process of its own that loads and fits a python arm as for its dev score, and quotes no row."""
     assert arm.spec.target is not None
     options: dict[str, Any] = {
         "quiet": True,

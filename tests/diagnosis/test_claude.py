@@ -204,6 +204,26 @@ def test_what_is_no_proposal_twice_stops_with_words_and_the_next_run_goes_on(sco
     s.exp.lock()
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"changes": [{"component": "implementation", "replacement": CODE.format(top=95) + "# \ud800"}]},
+        {"hypothesis": "Rows \ud800 of high levels are answered too."},
+        {"changes": [{"component": "implementation", "replacement": f"x = {'-' * 200_000}1"}]},
+        {"changes": [{"component": "implementation", "replacement": "import os\nos._exit(3)\n" + CODE}]},
+        {"changes": [{"component": "implementation", "replacement": CODE.format(top="1 / 0") + "1 / 0\n"}]},
+        {"changes": [{"component": "../../experiment.toml", "replacement": "x"}]},
+        {"parent": "../base", "predicted_effect": 1e300},
+    ],
+)
+def test_what_could_never_be_scored_is_told_back_and_leaves_no_file(scored, changes):
+    s = scored([proposal(**changes), NOTHING])
+    diagnose(s.experiment, unattended=True)
+    assert ids(s) == []
+    assert [final for final, _ in refused(s)] == [False, True]
+    assert new_files(s) == []
+
+
 def test_a_proposal_that_quotes_dev_text_is_refused_and_ends_the_proposals(scored):
     s = scored(lambda prompt: answers[0])
     dev = part_rows(s.experiment, "dev")[0]["text"]

@@ -1,5 +1,9 @@
 """The gate: what a change added, on which rows it acts, and what may be called universal."""
 
+import base64
+import hashlib
+import json
+
 import numpy as np
 import pytest
 
@@ -13,7 +17,7 @@ from itera_nb.diagnosis.gate import (
     measure,
     saturation,
 )
-from itera_nb.diagnosis.literals import added_literals, words_of
+from itera_nb.diagnosis.literals import added_codes, added_literals, words_of
 from itera_nb.spec import ArmSpec
 
 N = 120
@@ -53,6 +57,79 @@ def test_words_of_a_prompt(tmp_path, make_spec):
     keys = {"kind": "prompt", "model": "anthropic/x"}
     one, two = (build(make_spec(), n, ArmSpec(prompt=f"{n}.md", **keys), tmp_path) for n in ("p", "q"))
     assert added_literals(two, one) == ["Globex", "Mind"]
+
+
+VALUES = {
+    "system": {"system": "Mind Globex."},
+    "params.names": {"params": {"names": ["Globex"]}},
+}
+
+
+@pytest.mark.parametrize("component", VALUES)
+def test_what_stands_in_no_file_counts_too(tmp_path, make_spec, component):
+    (tmp_path / "p.md").write_text("Answer the ticket.")
+    keys = {"kind": "prompt", "model": "anthropic/x", "prompt": "p.md"}
+    one = build(make_spec(), "p", ArmSpec(**keys), tmp_path)
+    two = build(make_spec(), "q", ArmSpec(**keys, **VALUES[component]), tmp_path)
+    assert two.changes(one) == [component]
+    assert "Globex" in added_literals(two, one)
+
+
+NAMED = [f"INV{n * 7919 % 100_000:05d}" for n in range(18)]
+HASHED = [hashlib.sha256(name.encode()).hexdigest()[:8] for name in NAMED]
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        f"text.split()[0] in {' '.join(NAMED)!r}.split()",
+        f"text.split()[0] in json.loads({json.dumps(NAMED)!r})",
+        f"text.split()[0].encode() in {' '.join(NAMED).encode()!r}.split()",
+        f"text.split()[0] in {''.join(NAMED)!r}",
+        f"any(part in text for part in {[name[2:] for name in NAMED]})",
+        f"text.split()[0][::-1] in {[name[::-1] for name in NAMED]}",
+        f"hashlib.sha256(text.split()[0].encode()).hexdigest()[:8] in {HASHED}",
+        f"int(hashlib.sha256(text.split()[0].encode()).hexdigest()[:8], 16) in {[int(h, 16) for h in HASHED]}",
+        f"any(n - 0.5 < int(text[3:8]) < n + 0.5 for n in {[int(name[3:]) for name in NAMED]})",
+        f"text.split()[0] in base64.b64decode({base64.b64encode(' '.join(NAMED).encode())!r}).decode()",
+    ],
+)
+def test_memory_in_disguise_is_no_universal_mechanism(tmp_path, make_spec, make_evidence, asked):
+    """Eighteen of 150 rows won by their names, which the code holds in some other form."""
+    rows = [{"text": f"{name} a ticket"} for name in NAMED]
+    rows += [{"text": f"OTHER{n} a ticket"} for n in range(132)]
+    new, old = (
+        f'def answer(row):\n    text = row["text"]\n    return "yes" if {x} else "no"\n'
+        for x in (asked, False)
+    )
+    built = []
+    for name, code in (("old", old), ("new", new)):
+        (tmp_path / f"{name}.py").write_text(code, "utf-8")
+        built.append(build(make_spec(), name, ArmSpec(kind="python", target=f"{name}.py:answer"), tmp_path))
+    words = words_of(rows, ["text"])
+    literals = words.telling(added_literals(built[1], built[0]))
+    child = np.arange(150) < 18
+    found = measure(
+        make_evidence({"parent": np.zeros(150), "child": child.astype(float)}),
+        "child",
+        "parent",
+        words.containing(literals),
+        literals,
+        hidden=words.hidden(added_codes(built[1], built[0])),
+    )
+    assert found.proposed in {"hardcode", "cant_tell"}
+
+
+def test_a_number_and_a_pattern_are_not_memory(make_evidence):
+    found = measure(
+        make_evidence({"parent": np.zeros(150), "child": (np.arange(150) < 18).astype(float)}),
+        "child",
+        "parent",
+        np.zeros(150, dtype=bool),
+        [],
+        hidden=10,
+    )
+    assert found.proposed == "universal"
 
 
 def test_rows_that_contain_a_literal_as_a_token_or_value():

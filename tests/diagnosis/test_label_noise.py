@@ -11,6 +11,7 @@ from world import go, in_process
 
 import itera_nb
 from itera_nb.diagnosis import label_noise
+from itera_nb.diagnosis.judgement import excused_rows
 from itera_nb.diagnosis.label_noise import ANSWER, FILE, SHEET, find_suspects
 from itera_nb.exceptions import ArmError, DataError, IteraError, Refusal
 from itera_nb.report.audit import self_audit
@@ -187,6 +188,18 @@ def test_a_second_source_answers_without_a_reading(scored):
     assert body["by"] == "tenant"
     assert body["verdicts"]["label wrong"] == body["asked"] > 0
     assert not session.experiment.state.revealed
+
+
+def test_a_hard_row_is_left_to_explain_and_a_wrong_label_is_not(scored):
+    """A second source that agrees with a label says that there is something to win."""
+    session = scored()
+    session.labels(sheet=True)
+    verdicts = iter(["label wrong", "ambiguous"] * 50)
+    dev = [line["row"] for line in sheet_of(session) if line["part"] == "dev"]
+    fill(session, lambda line: "hard" if line["row"] == dev[0] else next(verdicts))
+    session.labels()
+    assert session.experiment.state.has("labels_audited")
+    assert excused_rows(session.experiment) == set(dev[1:])
 
 
 @pytest.mark.parametrize(

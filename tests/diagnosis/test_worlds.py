@@ -8,6 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from itera_nb.diagnosis.autonomy import diagnose
 from itera_nb.diagnosis.conditions import Condition
 from itera_nb.diagnosis.gate import measure
 from itera_nb.diagnosis.judgement import open_changes
@@ -182,6 +183,9 @@ def test_each_world_through_the_whole_loop(make_experiment):
     with pytest.raises(Refusal, match="the line of better is killed") as caught:
         session.iterate()
     assert caught.value.safeguard == "SG23"
+    diagnose(
+        session.experiment
+    )  # what waits in the queue of a killed line does not stand in the way of the lock
     session.lock()
     lines = {x["arm"]: x["head"] for x in session.experiment.state.the("locked").body["lines"]}
     assert lines["better"] == "wider"
