@@ -7,6 +7,7 @@ import importlib.util
 import json
 import marshal
 import re
+import resource
 import shutil
 import struct
 import subprocess
@@ -605,11 +606,12 @@ def phase_one(tmp_path_factory):
         exp.frame.lock()
         secret = exp.experiment.secret
     files, processes, limits, said = {}, set(), set(), b""
+    hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
     places = (world.folder, world.root / "scratch", world.root / "state", Path("/dev/shm"))
     for command in ("sample", "seal"):
         line = [
             "prlimit",
-            "--core=unlimited",
+            f"--core={'unlimited' if hard == resource.RLIM_INFINITY else hard}",
             sys.executable,
             "-I",
             "-m",

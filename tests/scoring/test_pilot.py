@@ -273,7 +273,7 @@ def test_a_stub_in_place_of_an_output_stops(make_prompts, text):
 def test_the_command_shows_the_short_form_and_wants_a_look(make_prompts, monkeypatch):
     exp, _ = make_prompts()
     go(exp, until="metric")
-    monkeypatch.setattr("itera_nb.notebooks.runner.execute", lambda *_: None)
+    monkeypatch.setattr("itera_nb.notebooks.drive.execute", lambda *_: None)
     done = CliRunner().invoke(run_command, [str(exp.experiment.folder)])
     assert isinstance(done.exception, IteraError)
     assert "itera run --yes" in str(done.exception)
@@ -294,7 +294,7 @@ def test_a_person_is_asked_about_outputs_and_price_once(make_prompts, monkeypatc
         if phase == "3-run":
             raise InterruptedError(phase)
 
-    monkeypatch.setattr("itera_nb.notebooks.runner.execute", execute)
+    monkeypatch.setattr("itera_nb.notebooks.drive.execute", execute)
     monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda _: True)
     folder = str(exp.experiment.folder)
     stopped = CliRunner().invoke(run_command, [folder], input="y\n\n")

@@ -124,7 +124,7 @@ def test_a_reveal_in_the_widget_is_in_the_ledger_the_pattern_and_the_audit(score
     widget._on_message(widget, {"n": 2, "ask": "detail", **view, "at": 4, "trial": 1}, [])
     assert sent[1]["texts"][0]["text"].startswith("CANARY")
     line = next(line for line in self_audit(scored.experiment) if line.id == "SG29")
-    assert line.evidence == f"{DEV} of {DEV} dev rows were read"
+    assert line.evidence.startswith(f"{DEV} of {DEV} dev rows were read: {DEV} to ")
     widget._on_message(widget, {"n": 3, "ask": "reveal", **view, "at": 0, "why": ""}, [])
     assert "error" in sent[2]
     widget.close()
