@@ -7,7 +7,7 @@ from world import go
 
 import itera_nb
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 THEMES = ("JupyterLab Light", "JupyterLab Dark", "JupyterLab Dark High Contrast")
 PANEL = "#itera-panel"
 FOCUS = """() => {

@@ -7,7 +7,7 @@ from world import go, tickets
 import itera_nb
 from itera_nb.notebooks.drive import open_test
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 MARKUP = (
     '<script>window.owned=1</script><img src=x onerror="window.owned=2">'
     '<button data-commandlinker-command="itera:demo" data-commandlinker-args="{}">run</button>'

@@ -10,7 +10,7 @@ import pytest
 import itera_nb
 from itera_nb.scoring.runs import part_rows
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 HOSTILE = """\
 def answer(row):
     words = row["text"].split()

@@ -4,7 +4,7 @@ import pytest
 from lab_server import open_page
 from panel_page import run, shoot
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 
 def test_chip_form_and_panel_in_notebook_7(lab, project, panel):

@@ -13,7 +13,7 @@ from world import go
 
 import itera_nb
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 SLOW_RULES = """\
 import time
 

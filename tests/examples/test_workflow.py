@@ -16,6 +16,8 @@ import pytest
 import yaml
 from world import ITERA, RULES, tickets
 
+pytestmark = pytest.mark.slow
+
 WORKFLOW = Path(__file__).parents[2] / "examples" / "github-actions" / "itera.yml"
 SPY = """\
 

@@ -13,6 +13,8 @@ from world import wait_until
 from itera_nb.experiment import Experiment
 from itera_nb.seal.parquet import AgeLines
 
+pytestmark = pytest.mark.slow
+
 DEV_MOMENTS = [random.Random(11).randrange(10, 40)]
 VERDICT_MOMENTS = [random.Random(5).randrange(20, 120)]
 MORE = [pytest.param(n, marks=pytest.mark.slow) for n in (3, 60, 140)]

@@ -45,6 +45,8 @@ from itera_nb.source.keys import derived_key
 from itera_nb.source.relation import open_source
 from itera_nb.source.seal_split import draw
 
+pytestmark = pytest.mark.slow
+
 COLUMNS = (b"ticket_id", b"tenant", b"label")
 PATH = "'sealed/test.parquet'"
 SEALED_TEXT = "SEALED: the test set opens once, in 5-verdict. Nothing was read."

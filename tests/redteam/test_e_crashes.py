@@ -21,6 +21,8 @@ from itera_nb.experiment import Experiment
 from itera_nb.seal import heads
 from itera_nb.seal.parquet import AgeLines
 
+pytestmark = pytest.mark.slow
+
 ROUNDS = 25
 LOG = "sealed/attempts.age"
 

@@ -18,6 +18,8 @@ from itera_nb.server import jobs
 
 from .conftest import TOKEN, Server, validate
 
+pytestmark = pytest.mark.slow
+
 
 def sleep_in(folder, seconds):
     """A cell of the user's own in 0-frame, which keeps its kernel busy."""
