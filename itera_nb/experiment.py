@@ -465,6 +465,8 @@ def answer_as_json(work: Callable[[], Any]) -> int:
 def _unforeseen(error: BaseException) -> dict[str, str]:
     if known := out_of_space(error):
         return {"what": known.what, "fix": known.fix}
+    if isinstance(error, MemoryError):
+        return {"what": "this computer has not enough memory for these rows", "fix": "use a smaller source"}
     where = error.__traceback__
     while where and where.tb_next:
         where = where.tb_next
