@@ -14,7 +14,8 @@ HEAD = """\
 Each step is a test that performs the attack against a real experiment, in real kernels and processes
 (`pytest tests/redteam`; all rows carry a canary, which is then looked for). *Prevented*: it does not work. *Detected*: it
 blocks, or the conclusion prints it. *Out of scope*: it works, and the documentation says so. Local custody: the key is the
-experimenter's own. Escrow: the key is held by a reviewer or by CI.
+experimenter's own. Escrow: the key is held by a reviewer or by CI. The escrow column has tests of its own for A09, D02 and
+D03, where custody decides; the other steps are performed under local custody and meet the same code under escrow.
 
 Row text never reaches an output unescaped. Other notebooks may be less careful: in JupyterLab (4.5.7 or newer) switch
 *Settings > Sanitizer > Allow command linker* off (`"allowCommandLinker": false` in
