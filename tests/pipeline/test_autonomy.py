@@ -76,6 +76,7 @@ def test_unattended_it_reaches_the_lock_and_keeps_only_what_the_figures_support(
     assert "again, a negative control, differs by +0.0 pp" in session.noise().text
 
 
+@pytest.mark.slow
 def test_attended_it_asks_for_no_word_but_one_about_the_hardcode(queued):
     """Queue files that say everything are a person's word: only the reason against the figures is missing."""
     file = queued.folder / "iterations" / "queue" / "02-coded.toml"

@@ -232,6 +232,7 @@ def test_sg29_only_dev_rows_can_be_revealed(scored):
     assert not exp.experiment.state.revealed
 
 
+@pytest.mark.slow
 def test_sg30_generated_labels_are_audited_or_a_reason_stands_on_the_record(scored):
     exp = scored({}, source="generated = true")
     with pytest.raises(Refusal) as refused:

@@ -71,6 +71,7 @@ def add_cell(world, phase, source):
     nbformat.write(notebook, path)
 
 
+@pytest.mark.slow
 def test_again_spends_nothing_refuses_nothing_and_changes_no_record(finished):
     """A user's own cells survive in 0-4; 5-verdict is what the conclusion is made of, and is restored."""
     add_cell(finished, "1-source", "'my own ' + 'cell'")

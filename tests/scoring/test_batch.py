@@ -360,6 +360,7 @@ def child(bench, server, step, count):
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "steps",
     [
