@@ -6,9 +6,11 @@ Names of arms, iterations and files are masked, and effects are given without th
 from __future__ import annotations
 
 import difflib
+import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from itera_nb.arms.manifest import Manifest
 from itera_nb.arms.runtime import RunnableArm
@@ -90,15 +92,26 @@ def question(change: Change, new: Manifest, old: Manifest, names: Iterable[str])
 
 
 def _diff(new: Manifest, old: Manifest) -> str:
-    """Unified diffs of the files that differ, without their names; files of one arm only come whole."""
+    """Unified diffs of files and settings that differ, without names; those of one arm only come whole."""
     one, two = ({p: f.read_text("utf-8") for p, f in m.files.items()} for m in (old, new))
     pairs = [(one[p], two[p]) for p in sorted(one.keys() & two.keys()) if one[p] != two[p]]
     gone = [one[p] for p in sorted(one.keys() - two.keys())]
     added = [two[p] for p in sorted(two.keys() - one.keys())]
     pairs += list(zip(gone, added, strict=False))
     pairs += [(text, "") for text in gone[len(added) :]] + [("", text) for text in added[len(gone) :]]
+    settings = [
+        (_text(old.values.get(name)), _text(new.values.get(name))) for name in old.values | new.values
+    ]
+    pairs += [(a, b) for a, b in settings if a != b]
     found = (difflib.unified_diff(a.splitlines(), b.splitlines(), lineterm="") for a, b in pairs)
     return "\n\n".join("\n".join(list(lines)[2:]) for lines in found)
+
+
+def _text(value: Any) -> str:
+    """A setting as it is read: text as it stands, what is not set as nothing."""
+    if value is None or isinstance(value, str):
+        return value or ""
+    return json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, default=str)
 
 
 def _names(experiment: Experiment, change: Change) -> set[str]:
