@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from itera_nb.exceptions import IteraError, RecordError, Refusal
+from itera_nb.exceptions import IteraError, RecordError, Refusal, StoppedError
 from itera_nb.experiment import Experiment
 from itera_nb.protocol import PHASES
 from itera_nb.scoring.package import VERDICT, templates_dir
@@ -33,14 +33,27 @@ def execute(experiment: Experiment, phase: str) -> Path:
 
     Raises:
         Refusal, IteraError: What the cell that stopped the run answered with.
+        StoppedError: Another process is running this notebook.
     """
+    from filelock import FileLock, Timeout
+
     instantiate(experiment)
+    path = _path(experiment, phase)
+    try:
+        with FileLock(path.with_name(f".{phase}.lock"), timeout=0):
+            return _execute(experiment, phase, path)
+    except Timeout:
+        raise StoppedError(
+            f"{path.name} is being run by another process", fix="wait for it, then: itera status"
+        ) from None
+
+
+def _execute(experiment: Experiment, phase: str, path: Path) -> Path:
     if phase == VERDICT:
         _write(experiment, phase)
     _import_papermill()
     import papermill
 
-    path = _path(experiment, phase)
     temporary = path.with_name(f".{path.name}")
     try:
         with _headless():

@@ -737,5 +737,6 @@ def test_a20_the_attempt_log(finished, staged, tmp_path):
         lines = stored.splitlines()[:-1]
         decoded = b"".join(base64.b64decode(line) for line in lines)
         assert len(lines) > 10
-        assert not [w for w in words if w in stored or w in decoded]
+        # Five letters stand somewhere in base64 by chance.
+        assert not [w for w in words if w in decoded or (len(w) > 6 and w in stored)]
         assert len({len(line) for line in lines}) < len(lines)

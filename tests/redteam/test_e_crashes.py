@@ -78,7 +78,7 @@ def test_e01_eight_verdicts_at_once(stage):
     assert len(world.records("verdict")) == 1, said
     assert world.records("resumed") == []
     assert sum(code in CODES.values() for code in codes) >= 1, said
-    assert set(codes) <= {*CODES.values(), 2, 3}, said
+    assert set(codes) <= {*CODES.values(), 2, 3}, [text for text in said if "unexpected" in text]
     assert not [text for text in said if "Traceback" in text or "unexpected" in text]
     assert set(attempts(world).values()) == {TRIALS}
     assert world.itera("verify").code == 0
