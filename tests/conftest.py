@@ -1,9 +1,11 @@
 """An isolated state directory for every test, and experiments with a planted effect."""
 
 import csv
+import hashlib
 import os
 import shutil
 import textwrap
+from collections import Counter
 from itertools import count
 from types import SimpleNamespace
 
@@ -15,12 +17,33 @@ from world import RULES, decide, new_world, tickets, write_csv
 
 import itera_nb
 from itera_nb.scoring.evidence import Evidence
+from itera_nb.seal import custody
 from itera_nb.spec import load_spec
 
 settings.register_profile("shared machine", deadline=None)
 settings.load_profile("shared machine")
 GOLDEN = 0.6180339887498949
 COPIES = count()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def split_seeds():
+    """The same splits in every run: each test's own seeds, in place of secret ones (in this process only).
+
+    `ITERA_TEST_SPLITS` names another set of them.
+    """
+    drawn = Counter()
+
+    def token_bytes(size):
+        test = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" ")[0]
+        drawn[test] += 1
+        named = f"{os.environ.get('ITERA_TEST_SPLITS', '')} {test} {drawn[test]}".encode()
+        return hashlib.shake_256(named).digest(size)
+
+    seeded = SimpleNamespace(token_bytes=token_bytes)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(custody, "secrets", seeded)
+        yield
 
 
 @pytest.fixture(autouse=True)

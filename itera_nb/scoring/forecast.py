@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from scipy.special import stdtrit
+
 from itera_nb.models.checks import unpriced
 from itera_nb.models.pricing import price
 
@@ -58,30 +60,37 @@ class Forecast:
 
 @dataclass(frozen=True, slots=True)
 class Varying:
-    """The baseline's calls on train: mean cost with its standard error (USD), and how its outputs vary.
+    """The baseline's calls on train: mean cost of a row in USD, and how its outputs vary.
 
-    `spread` is the coefficient of variation of output tokens, `ratio` their mean over those of the pilot row.
+    `margin` is half the 95 % interval of that mean (USD), `spread` the coefficient of variation of output
+    tokens, `ratio` their mean over those of the pilot row.
     """
 
     usd: float
-    se: float
+    margin: float
     spread: float
     ratio: float
 
 
 def varying(costs: Sequence[float], outputs: Sequence[float], at_pilot: float) -> Varying | None:
-    """What the baseline's calls on train say; None where a cost is unknown or there are fewer than two."""
+    """What the baseline's calls on train say; None where a cost is unknown or there are fewer than two rows.
+
+    Args:
+        costs: USD of one call on each row, the mean of its trials: trials of a row are not independent.
+        outputs: Output tokens of every call.
+        at_pilot: Mean output tokens on the pilot row.
+    """
     if len(costs) < 2 or any(math.isnan(c) for c in costs):
         return None
     mean = statistics.fmean(outputs)
     spread = statistics.stdev(outputs) / mean if mean else 0.0
-    se = statistics.stdev(costs) / math.sqrt(len(costs))
-    return Varying(statistics.fmean(costs), se, spread, mean / at_pilot if mean and at_pilot else 1.0)
+    margin = float(stdtrit(len(costs) - 1, 0.975)) * statistics.stdev(costs) / math.sqrt(len(costs))
+    return Varying(statistics.fmean(costs), margin, spread, mean / at_pilot if mean and at_pilot else 1.0)
 
 
 def measured_range(known: Varying) -> Range:
-    """USD of one row of an arm that has run on train: its mean with two standard errors."""
-    return Range(known.usd, max(known.usd - 2 * known.se, 0.0), known.usd + 2 * known.se)
+    """USD of one row of an arm that has run on train: its mean with a 95 % t interval over rows."""
+    return Range(known.usd, max(known.usd - known.margin, 0.0), known.usd + known.margin)
 
 
 def prompt_range(

@@ -284,7 +284,8 @@ def _baseline(experiment: Experiment, pilot_row: str) -> Varying | None:
     """How the baseline's calls on train vary; they were made before the metric was locked."""
     table = measure_baseline(experiment).results
     here = table.loc[table["id"] == pilot_row, "output_tokens"].mean()
-    return varying(table["cost_usd"].tolist(), table["output_tokens"].tolist(), float(here))
+    costs = table.groupby("id")["cost_usd"].agg(lambda row: row.mean(skipna=False))
+    return varying(costs.tolist(), table["output_tokens"].tolist(), float(here))
 
 
 def _size(request: Request) -> int:

@@ -30,7 +30,9 @@ def usd(inputs, outputs):
 
 
 def test_equal_rows_cost_what_the_pilot_row_did():
-    found = prompt_range(attempt(), [400] * 30, 400, 1000, Varying(usd=1.0, se=0.0, spread=0.0, ratio=1.0))
+    found = prompt_range(
+        attempt(), [400] * 30, 400, 1000, Varying(usd=1.0, margin=0.0, spread=0.0, ratio=1.0)
+    )
     assert found.low == found.usd == found.high == pytest.approx(usd(100, 50))
 
 
@@ -84,7 +86,11 @@ def test_unknown_stays_unknown():
 
 def test_what_was_measured_has_its_own_error():
     found = measured_range(varying([0.1, 0.3], [10, 10], 10))
-    assert (found.low, found.usd, found.high) == pytest.approx((0.0, 0.2, 0.4))
+    assert (found.low, found.usd, found.high) == pytest.approx((0.0, 0.2, 0.2 + 1.2706), rel=1e-4)
+    wider = measured_range(varying([0.4, 0.5, 0.6], [10, 10, 10], 10))
+    assert wider.high - wider.usd == pytest.approx(
+        4.3027 * 0.1 / 3**0.5, rel=1e-4
+    )  # t of 2 degrees of freedom
     assert one_call_range(0.2).plus(one_call_range(0.1)).times(10).high == pytest.approx(6.0)
 
 
