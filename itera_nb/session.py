@@ -163,6 +163,7 @@ class Session(_Room):
         return tables.message(
             f"the raw source {body['file']} is {'sealed' if how == 'seal' else 'removed'} (record {answer})",
             "copies elsewhere, and in git, stay as they are: itera scan names them",
+            "itera reseal can now move rows out of the test set, but draw no fresh ones",
         )
 
     # 3-run -------------------------------------------------------------------------------------------------

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
 
 from itera_nb.cli.run import FOLDER
+from itera_nb.exceptions import IteraError
 
 
 @click.command()
@@ -40,11 +42,18 @@ def reseal(folder: Path, *, ids: str, why: str) -> None:
 
 @click.command()
 @FOLDER
-@click.option("--remove", is_flag=True, help="Delete the raw source instead of sealing it.")
+@click.option("--remove", is_flag=True, help="Delete the raw source instead of sealing it; asks first.")
 @click.option("--restore", is_flag=True, help="Put a sealed source back, after the verdict.")
-def evict(folder: Path, *, remove: bool, restore: bool) -> None:
+@click.option("--yes", is_flag=True, help="Delete without asking.")
+def evict(folder: Path, *, remove: bool, restore: bool, yes: bool) -> None:
     """Seal the raw source beside the test rows and remove the plain file, so that nobody can subtract."""
     import itera_nb
 
-    how = "restore" if restore else "remove" if remove else "seal"
-    click.echo(itera_nb.open(folder).evict(how).text)
+    exp = itera_nb.open(folder)
+    if remove and not restore and not yes:
+        question = f"Delete {exp.experiment.spec.source.uri} for good? (without --remove it is sealed)"
+        if not (sys.stdin.isatty() and click.confirm(question)):
+            raise IteraError(
+                "the raw source stays: deleting it wants a yes", fix="itera evict   (or --remove --yes)"
+            )
+    click.echo(exp.evict("restore" if restore else "remove" if remove else "seal").text)

@@ -10,7 +10,7 @@ import subprocess
 import zipfile
 
 import pytest
-from world import conclude, go
+from world import conclude, go, in_process
 
 from itera_nb.exceptions import Refusal
 from itera_nb.seal.parquet import read_sealed
@@ -214,6 +214,18 @@ def test_the_raw_source_within_reach_is_said_and_can_be_taken_away(sealed):
     assert "A copy of most sealed rows was readable while arms were tuned: data.csv" in page
     exp.evict("restore")
     assert source.read_bytes() == plain
+
+
+def test_the_raw_source_is_deleted_only_after_a_yes(sealed):
+    folder = sealed.experiment.folder
+    refused = in_process("evict", "--remove", str(folder))
+    assert refused.code == 2
+    assert "the raw source stays" in refused.text
+    assert (folder / "data.csv").exists()
+    done = in_process("evict", "--remove", "--yes", str(folder))
+    assert done.code == 0, done.text
+    assert "draw no fresh ones" in done.text
+    assert not (folder / "data.csv").exists()
 
 
 def test_the_waiver_is_printed_where_the_raw_source_stays(make_experiment):
