@@ -53,6 +53,7 @@ def state(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("ITERA_STATE_DIR", str(folder))
     monkeypatch.setenv("ITERA_CUSTODY", "file")
     monkeypatch.delenv("ITERA_HEADLESS", raising=False)
+    monkeypatch.setattr(custody, "_released", [])  # a private key that an earlier test gave to this process
     return folder
 
 
