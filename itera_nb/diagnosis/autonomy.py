@@ -128,7 +128,7 @@ def _judged_alone(change: Change, *, unattended: bool) -> Judgement | None:
 def _register_next(experiment: Experiment, proposer: Proposer | None, *, unattended: bool) -> bool:
     """Register what comes next; False where there is nothing."""
     for name, file in sprint.queued(experiment)[:1]:
-        sprint.register(experiment, name, file, sprint.all_manifests(experiment))
+        sprint.register(experiment, name, file)
         return True
     while proposer is not None or sprint.proposals_open(experiment):
         asked: Proposer = proposer or Claude(experiment, turn=len(experiment.state.all("proposal_refused")))
@@ -218,7 +218,7 @@ def _register(experiment: Experiment, proposer: Proposer, answer: Answer, briefi
             "cost_usd": answer.cost_usd,
             "reason": proposal.reason,
         }
-        sprint.register(experiment, id_, toml, sprint.all_manifests(experiment), origin)
+        sprint.register(experiment, id_, toml, origin)
     except FAULTS:
         for path in written:
             path.unlink(missing_ok=True)

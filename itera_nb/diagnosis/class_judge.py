@@ -13,21 +13,19 @@ from pathlib import Path
 from typing import Any
 
 from itera_nb.arms.manifest import Manifest
-from itera_nb.arms.runtime import RunnableArm
 from itera_nb.diagnosis import gate, sprint
+from itera_nb.diagnosis.asking import ask
 from itera_nb.diagnosis.judgement import Change, Judgement, judged
+from itera_nb.diagnosis.literals import texts
 from itera_nb.experiment import Experiment
 from itera_nb.metrics.judge import neutral
 from itera_nb.scoring import keys
-from itera_nb.scoring.attempts import Attempt, AttemptLog
 from itera_nb.scoring.runs import ATTEMPTS
-from itera_nb.spec import ArmSpec
 
 JUDGE = "(gate)"
 """The name of its calls in the log; no arm can have it."""
 MASK = "X"
 MAX_TOKENS = 1024
-QUESTIONS = Path(__file__).parent / "questions"
 SYSTEM = """\
 You class one change of a program or a prompt, as the gate of an experiment.
 
@@ -56,7 +54,17 @@ def judge_class(experiment: Experiment, change: Change) -> Judgement | None:
         return None
     built = sprint.all_manifests(experiment)
     text = question(change, built[change.id], built[change.reference], _names(experiment, change))
-    attempt = _ask(experiment, iterate.judge, text)
+    attempt = ask(
+        experiment,
+        JUDGE,
+        iterate.judge,
+        SYSTEM,
+        text,
+        schema="class.json",
+        max_tokens=MAX_TOKENS,
+        log=ATTEMPTS,
+        budget_usd=experiment.spec.run.budget_usd,
+    )
     reply = attempt.output
     if attempt.status != "ok" or not isinstance(reply, dict) or not str(reply["reason"]).strip():
         return None
@@ -93,7 +101,7 @@ def question(change: Change, new: Manifest, old: Manifest, names: Iterable[str])
 
 def _diff(new: Manifest, old: Manifest) -> str:
     """Unified diffs of files and settings that differ, without names; those of one arm only come whole."""
-    one, two = ({p: f.read_text("utf-8") for p, f in m.files.items()} for m in (old, new))
+    one, two = texts(old), texts(new)
     pairs = [(one[p], two[p]) for p in sorted(one.keys() & two.keys()) if one[p] != two[p]]
     gone = [one[p] for p in sorted(one.keys() - two.keys())]
     added = [two[p] for p in sorted(two.keys() - one.keys())]
@@ -120,33 +128,3 @@ def _names(experiment: Experiment, change: Change) -> set[str]:
     arms |= {name: i.arm for name, i in sprint.registered(experiment.state).items()}
     files = [arm.target.rpartition(":")[0] if arm.target else arm.prompt for arm in arms.values()]
     return {*arms, *(Path(file).stem for file in files if file), change.wanted.name}
-
-
-def _ask(experiment: Experiment, model: str, text: str) -> Attempt:
-    from itera_nb.scoring.engine import RowGroup, run
-
-    spec = experiment.spec
-    arm_spec = ArmSpec(
-        kind="prompt",
-        prompt="question.md",
-        system="{{system}}",
-        model=model,
-        params={"max_tokens": MAX_TOKENS},
-        parse={"schema": "class.json"},
-    )
-    files = [keys.path_digest(QUESTIONS / name) for name in ("question.md", "class.json")]
-    identity = keys.digest([model, arm_spec.params, files])
-    arm = RunnableArm(JUDGE, arm_spec, QUESTIONS, identity, ("system", "text"), models=spec.models)
-    row = {"id": keys.digest([SYSTEM, text])[:16], "system": SYSTEM, "text": text}
-    with AttemptLog(experiment.path(ATTEMPTS)) as log:
-        return run(
-            [arm],
-            [RowGroup([row], label="gate")],
-            id_column="id",
-            trials=1,
-            log=log,
-            settings=spec.run.model_copy(update={"batch": False}),
-            models=spec.models,
-            seed=lambda _: 0,
-            budget_usd=spec.run.budget_usd,
-        )[0]

@@ -1,32 +1,22 @@
-"""A model as the proposer of iterations: one structured answer a call, recorded before it is used.
-
-A call is a unit of the scoring engine with a log of its own: an interrupted run reads the answer back and
-does not pay for it twice, and the budget stops before the call that could cross it.
-"""
+"""A model as the proposer of iterations: one structured answer a call, in a log of its own."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-from itera_nb.arms.runtime import RunnableArm
+from itera_nb.diagnosis.asking import ask
 from itera_nb.diagnosis.proposer import Answer, Briefing, Proposal, Replacement, Tried
 from itera_nb.exceptions import StoppedError
 from itera_nb.experiment import Experiment
 from itera_nb.metrics.judge import neutral, shown
 from itera_nb.models.pricing import price
-from itera_nb.scoring import keys
-from itera_nb.scoring.attempts import Attempt, AttemptLog
-from itera_nb.spec import ArmSpec
+from itera_nb.scoring.attempts import Attempt
 
 CLAUDE = "(proposer)"
 """The name of the proposer's calls in its log; no arm can have it."""
 LOG = "runs/proposals.jsonl"
-MAX_TOKENS, TIMEOUT_S = 16_000, 600.0
-QUESTIONS = Path(__file__).parent / "questions"
+MAX_TOKENS = 16_000
 SYSTEM = """\
 You propose one iteration of an experiment: a hypothesis and the one change that tests it.
 
@@ -68,41 +58,26 @@ class Claude:
         iterate = self.experiment.spec.iterate
         assert iterate is not None
         assert iterate.model is not None
-        if (
-            price(
-                {"input_tokens": 1, "output_tokens": 1},
-                model=iterate.model,
-                models=self.experiment.spec.models,
-            )
-            is None
-        ):
+        usage = {"input_tokens": 1, "output_tokens": 1}
+        if price(usage, model=iterate.model, models=self.experiment.spec.models) is None:
             raise StoppedError(
                 f"there is no price of {iterate.model}: [iterate] budget_usd cannot stop it",
                 fix="give its prices in prices.toml",
             )
-        attempt = self._ask(iterate.model, iterate.budget_usd, question(briefing))
+        attempt = ask(
+            self.experiment,
+            CLAUDE,
+            iterate.model,
+            SYSTEM,
+            question(briefing),
+            schema="proposal.json",
+            max_tokens=MAX_TOKENS,
+            log=LOG,
+            budget_usd=iterate.budget_usd,
+            turn=f"turn {self.turn}",
+        )
         proposal, fault = read(attempt)
         return Answer(proposal, fault, attempt.key, attempt.cost_usd)
-
-    def _ask(self, model: str, budget_usd: float | None, text: str) -> Attempt:
-        from itera_nb.scoring.engine import RowGroup, run
-
-        spec = self.experiment.spec
-        settings = spec.run.model_copy(update={"batch": False, "timeout_s": TIMEOUT_S})
-        row = {"id": keys.digest([SYSTEM, text])[:16], "system": SYSTEM, "text": text}
-        with AttemptLog(self.experiment.path(LOG)) as log:
-            return run(
-                [_arm(model, spec.models)],
-                [RowGroup([row], label="proposer")],
-                id_column="id",
-                trials=1,
-                log=log,
-                settings=settings,
-                models=spec.models,
-                seed=lambda _: 0,
-                namespace=f"turn {self.turn}",
-                budget_usd=budget_usd,
-            )[0]
 
 
 def question(briefing: Briefing) -> str:
@@ -164,18 +139,3 @@ def _tried(found: Tried) -> str:
 
 def _tagged(tag: str, text: str) -> str:
     return f"<data-{tag}>\n{neutral(text)}\n</data-{tag.partition(' ')[0]}>"
-
-
-def _arm(model: str, models: Mapping[str, Any]) -> RunnableArm:
-    """The proposer as a prompt arm whose rows are briefings."""
-    spec = ArmSpec(
-        kind="prompt",
-        prompt="question.md",
-        system="{{system}}",
-        model=model,
-        params={"max_tokens": MAX_TOKENS},
-        parse={"schema": "proposal.json"},
-    )
-    files = {name: keys.path_digest(QUESTIONS / name) for name in ("question.md", "proposal.json")}
-    identity = keys.digest({"model": model, "params": spec.params, "files": files})
-    return RunnableArm(CLAUDE, spec, QUESTIONS, identity, ("system", "text"), models=models)

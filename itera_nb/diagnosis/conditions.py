@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from itera_nb.arms.manifest import Manifest
+from itera_nb.diagnosis.literals import code
 
 REPORTING = {"print", "log", "logger", "logging", "warnings"}
 CONTAINERS = {"set", "frozenset", "tuple", "list", "dict", "sorted"}
@@ -74,9 +75,8 @@ def literal_conditions(source: str, file: str = "") -> list[Condition]:
 
 
 def _conditions(manifest: Manifest) -> Iterator[Condition]:
-    for path, file in manifest.files.items():
-        if path.endswith(".py"):
-            yield from literal_conditions(file.read_text("utf-8"), path)
+    for path, source in code(manifest).items():
+        yield from literal_conditions(source, path)
 
 
 def _walk(node: ast.AST) -> Iterator[ast.AST]:

@@ -17,6 +17,7 @@ import numpy as np
 
 from itera_nb.arms.manifest import Manifest, build
 from itera_nb.arms.runtime import RunnableArm
+from itera_nb.diagnosis.literals import code
 from itera_nb.diagnosis.sprint import Iteration, arm_spec, predicted_mask
 from itera_nb.exceptions import ArmError, StoppedError
 from itera_nb.experiment import Experiment
@@ -92,8 +93,7 @@ def _ran(
 
 def _failing(experiment: Experiment, iteration: Iteration, evidence: Evidence) -> list[dict[str, Any]]:
     rows, predicted = part_rows(experiment, "dev"), iteration.record.body["predicted_rows"]
-    columns = {c: np.array([row[c] for row in rows]) for c in predicted}
-    mask = predicted_mask(columns, predicted, len(rows))
+    mask = predicted_mask(rows, predicted)
     if not evidence.pairwise:
         mask &= ~(row_means(evidence.scores[iteration.parent]) >= experiment.spec.metric.fail_below)
     return [rows[i] for i in np.flatnonzero(mask)[:MOST_ROWS]]
@@ -132,14 +132,10 @@ def changed_lines(manifest: Manifest, parent: Manifest, targets: tuple[str, str]
         parent: Its parent.
         targets: The file that each of them is loaded from; they are compared with each other.
     """
-    found = {}
-    for relative, file in manifest.files.items():
-        if not relative.endswith(".py"):
-            continue
-        before = parent.files.get(targets[1] if relative == targets[0] else relative)
-        old = before.read_text("utf-8").splitlines() if before else []
-        source = file.read_text("utf-8")
-        new = _new_lines(source.splitlines(), old)
+    found, before = {}, code(parent)
+    for relative, source in code(manifest).items():
+        old = before.get(targets[1] if relative == targets[0] else relative, "")
+        new = _new_lines(source.splitlines(), old.splitlines())
         spans = [head for head, body in _statements(source) if head & new and not body & new]
         if own := set().union(*spans):
             found[relative] = sorted(own)

@@ -294,9 +294,9 @@ def _by_id(experiment: Experiment) -> dict[tuple[str, str], dict[str, Any]]:
 
 
 def _second(label: Any, other: Any) -> str:
-    if other is None or text_of(other).strip() in {"", "nan"}:
+    if text_of(other).strip() in {"", "nan"}:
         return AMBIGUOUS
-    return HARD if text_of(other) == text_of(label) else WRONG
+    return HARD if other == label or text_of(other) == text_of(label) else WRONG
 
 
 def _read(data: bytes, rows: Sequence[Suspect]) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 import re
 from array import array
@@ -10,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.util import decode_source
 from typing import Any
 
 import numpy as np
@@ -27,25 +29,41 @@ _WORD = re.compile(r"\w[\w'-]*\w")
 _TOKEN = re.compile(r"\w+")
 
 
+def texts(manifest: Manifest) -> dict[str, str]:
+    """Path -> text of each file of an arm; of one that is no text, as much as can be read."""
+    return {path: _text(path, file.read_bytes()) for path, file in manifest.files.items()}
+
+
+def _text(path: str, data: bytes) -> str:
+    if path.endswith(".py"):
+        with contextlib.suppress(SyntaxError, UnicodeDecodeError):
+            return decode_source(data)
+    return data.decode("utf-8-sig", "replace")
+
+
+def code(manifest: Manifest) -> dict[str, str]:
+    """Path -> source of an arm's Python files; a command's folder may hold others, which do not parse."""
+    found = {}
+    for path, text in texts(manifest).items():
+        with contextlib.suppress(SyntaxError, ValueError):
+            if path.endswith(".py"):
+                ast.parse(text)
+                found[path] = text
+    return found
+
+
 def added_literals(manifest: Manifest, parent: Manifest) -> list[str]:
     """Strings in an arm's code, words and quoted phrases in its texts and values, that its parent has not."""
     return sorted(_literals(manifest) - _literals(parent))
 
 
 def _literals(manifest: Manifest) -> set[str]:
-    found: set[str] = set()
-    for path, file in manifest.files.items():
-        text = file.read_text("utf-8")
-        if not path.endswith(".py"):
-            found |= _in_text(text)
-            continue
-        for constant in _constants(text):
-            if isinstance(constant, str) and len(constant) > 1:
-                found.add(constant)
-                found |= _in_text(constant) if len(_TOKEN.findall(constant)) > LONGEST_PHRASE else set()
-    for value in manifest.values.values():
-        found |= _in_text(_as_text(value))
-    return found
+    sources = code(manifest)
+    plain = [text for path, text in texts(manifest).items() if path not in sources]
+    plain += [_as_text(value) for value in manifest.values.values()]
+    strings = {c for source in sources.values() for c in _constants(source) if isinstance(c, str)}
+    plain += [string for string in strings if len(_TOKEN.findall(string)) > LONGEST_PHRASE]
+    return {string for string in strings if len(string) > 1}.union(*map(_in_text, plain))
 
 
 def _in_text(text: str) -> set[str]:
@@ -75,8 +93,7 @@ def added_codes(manifest: Manifest, parent: Manifest) -> set[str]:
 
 
 def _codes(manifest: Manifest) -> set[str]:
-    files = (f.read_text("utf-8") for path, f in manifest.files.items() if path.endswith(".py"))
-    constants = {str(c) for text in files for c in _constants(text)}
+    constants = {str(c) for source in code(manifest).values() for c in _constants(source)}
     parts = {part for constant in constants for part in _TOKEN.findall(constant)}
     return {part for part in parts if not (part.isalpha() and (part.islower() or part.istitle()))}
 

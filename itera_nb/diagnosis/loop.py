@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-import numpy as np
-
 from itera_nb.diagnosis import sprint
 from itera_nb.diagnosis.coverage import Reach, reach
 from itera_nb.diagnosis.patterns import Pattern, find_patterns
@@ -58,11 +56,11 @@ def score_iterations(experiment: Experiment) -> None:
         IteraError: If the files of one were edited after it was registered.
     """
     for name, iteration in sprint.registered(experiment.state).items():
-        arm = sprint.as_registered(experiment, iteration)
+        sprint.as_registered(experiment, iteration)
         if experiment.state.scored("dev", name):
             continue
         trials = max(planned_trials(experiment, "dev").values())
-        table = run_part(experiment, "dev", {name: arm}, trials=trials).table
+        table = run_part(experiment, "dev", {name: iteration.arm}, trials=trials).table
         evidence = evidence_of(experiment, table, "dev", registered_modes(experiment))
         reached = reach(experiment, iteration, dev_evidence(experiment))
         record_scores(experiment, table, "dev", evidence, iteration=name, reach=asdict(reached))
@@ -72,9 +70,7 @@ def _result(experiment: Experiment, evidence: Evidence, name: str) -> IterationR
     iteration = sprint.registered(experiment.state)[name]
     body = iteration.record.body
     compared = compare(evidence, name, iteration.parent, 0.05)
-    rows = part_rows(experiment, "dev")
-    columns = {c: np.array([row[c] for row in rows]) for c in body["predicted_rows"]}
-    mask = sprint.predicted_mask(columns, body["predicted_rows"], len(rows))
+    mask = sprint.predicted_mask(part_rows(experiment, "dev"), body["predicted_rows"])
     mask, pairs = mask[evidence.scored(name, iteration.parent)], compared.evidence
     effect = compared.delta
     if not mask.all() and mask.any():

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from itera_nb.arms.lock import manifests
 from itera_nb.arms.manifest import Manifest, build
@@ -21,6 +22,9 @@ from itera_nb.stats.paired import Delta
 
 QUEUE = "queue"
 """The proposer of what a person wrote into the queue."""
+LOCK_INSTEAD = """\
+take its file out of iterations/queue, then lock what passed:
+itera run   (or exp.lock() in 4-diagnose)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +45,8 @@ def registered(state: State) -> dict[str, Iteration]:
     }
 
 
-def as_registered(experiment: Experiment, iteration: Iteration) -> ArmSpec:
-    """The iteration's arm, if its files are still those that were registered.
+def as_registered(experiment: Experiment, iteration: Iteration) -> Manifest:
+    """The iteration's manifest, if its files are still those that were registered.
 
     Raises:
         Refusal: SG21, if they were edited: the score would belong to other code.
@@ -57,7 +61,7 @@ def as_registered(experiment: Experiment, iteration: Iteration) -> ArmSpec:
                 instead="undo the edit, then: itera run   (new code is an iteration of its own)",
             )
         )
-    return iteration.arm
+    return manifest
 
 
 def all_manifests(experiment: Experiment) -> dict[str, Manifest]:
@@ -66,11 +70,8 @@ def all_manifests(experiment: Experiment) -> dict[str, Manifest]:
     Raises:
         Refusal: SG21, if the files of an iteration were edited after it was registered.
     """
-    built = manifests(experiment)
-    for name, iteration in registered(experiment.state).items():
-        as_registered(experiment, iteration)
-        built[name] = build(experiment.spec, name, iteration.arm, experiment.folder)
-    return built
+    iterations = registered(experiment.state).items()
+    return manifests(experiment) | {name: as_registered(experiment, one) for name, one in iterations}
 
 
 def arm_spec(spec: Spec, state: State, name: str) -> ArmSpec:
@@ -137,9 +138,7 @@ def more_ideas(experiment: Experiment) -> bool:
     return bool(queued(experiment)) or proposals_open(experiment)
 
 
-def check_iteration(
-    experiment: Experiment, wanted: IterationSpec, manifests: Mapping[str, Manifest]
-) -> tuple[ArmSpec, Manifest, list[str]]:
+def _check_change(experiment: Experiment, wanted: IterationSpec) -> tuple[ArmSpec, Manifest, list[str]]:
     """The iteration's arm, its manifest and the components it changes against its parent.
 
     Raises:
@@ -154,8 +153,7 @@ def check_iteration(
         )
     arm = wanted.change.inherit(parent)
     manifest = build(spec, wanted.name, arm, experiment.folder)
-    reference = manifests.get(wanted.parent) or build(spec, wanted.parent, parent, experiment.folder)
-    changes = manifest.changes(reference)
+    changes = manifest.changes(all_manifests(experiment)[wanted.parent])
     if not changes:
         experiment.refuse(
             Refusal(
@@ -178,11 +176,7 @@ def check_iteration(
 
 
 def register(
-    experiment: Experiment,
-    name: str,
-    file: Path,
-    manifests: Mapping[str, Manifest],
-    origin: Mapping[str, Any] | None = None,
+    experiment: Experiment, name: str, file: Path, origin: Mapping[str, Any] | None = None
 ) -> Record:
     """Register one iteration before its score can exist; its file is kept under `iterations/`.
 
@@ -205,8 +199,11 @@ def register(
     _check_line(experiment, wanted)
     audit = _audit_before(experiment)
     _check_prediction(wanted, file, part_rows(experiment, "dev"))
-    arm, manifest, changes = check_iteration(experiment, wanted, manifests)
-    _check_loads(experiment, name, arm)
+    arm, manifest, changes = _check_change(experiment, wanted)
+    if arm.kind == "python":
+        (ready,), _ = runnable(experiment, {name: arm})
+        with worker_of(experiment, ready) as worker:
+            worker.start()
     kept = experiment.write_bytes(f"iterations/{name}.toml", file.read_bytes())
     body: dict[str, Any] = {
         "id": name,
@@ -225,13 +222,6 @@ def register(
         **(origin or {"proposer": QUEUE}),
     }
     return experiment.record("iteration_registered", body)
-
-
-def _check_loads(experiment: Experiment, name: str, arm: ArmSpec) -> None:
-    if arm.kind == "python":
-        (ready,), _ = runnable(experiment, {name: arm})
-        with worker_of(experiment, ready) as worker:
-            worker.start()
 
 
 def _check_line(experiment: Experiment, wanted: IterationSpec) -> None:
@@ -261,7 +251,7 @@ def _check_line(experiment: Experiment, wanted: IterationSpec) -> None:
                 "SG23",
                 f"the line of {arm} is killed: {lines[-1]['why']}.",
                 why="an arm that only gains by hardcodes has no mechanism to refine.",
-                instead="lock what passed:       itera run   (or exp.lock() in 4-diagnose)",
+                instead=LOCK_INSTEAD,
             )
         )
 
@@ -284,7 +274,7 @@ def _audit_before(experiment: Experiment) -> dict[str, Any] | None:
                 "SG22",
                 f"what the gates kept of {', '.join(suspected)} looks like a hardcode, taken together.",
                 why="more sprints would add to what the gates should not have let pass.",
-                instead="lock what passed:       itera run   (or exp.lock() in 4-diagnose)",
+                instead=LOCK_INSTEAD,
             )
         )
     return {arm: {"proposed": x.proposed, "sentence": x.sentence} for arm, x in found.items()}
@@ -298,7 +288,7 @@ def _check_prediction(wanted: IterationSpec, file: Path, rows: list[dict[str, An
             f"{file.name}: predicted_rows names no column: {', '.join(unknown)}",
             fix=f"the columns of dev: {', '.join(sorted(columns))}",
         )
-    if not any(all(str(row[c]) == v for c, v in wanted.predicted_rows.items()) for row in rows):
+    if not predicted_mask(rows, wanted.predicted_rows).any():
         raise DataError(f"{file.name}: predicted_rows fits no dev row", fix="correct its values")
 
 
@@ -317,9 +307,6 @@ def outcome(predicted: float, measured: Delta) -> str:
     return "neutral"
 
 
-def predicted_mask(rows: Mapping[str, np.ndarray], predicted: Mapping[str, str], n: int) -> np.ndarray:
-    """The rows for which the effect was predicted: those whose columns equal the given values."""
-    mask = np.ones(n, dtype=bool)
-    for column, value in predicted.items():
-        mask &= np.asarray(rows[column]).astype(str) == value
-    return mask
+def predicted_mask(rows: Sequence[Mapping[str, Any]], predicted: Mapping[str, str]) -> NDArray[np.bool_]:
+    """n-mask of the rows for which the effect was predicted: those whose columns equal the given values."""
+    return np.array([all(str(row[c]) == v for c, v in predicted.items()) for row in rows], dtype=np.bool_)

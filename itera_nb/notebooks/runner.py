@@ -10,9 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from itera_nb import exceptions
 from itera_nb.exceptions import IteraError, RecordError, Refusal, StoppedError
 from itera_nb.experiment import Experiment
 from itera_nb.protocol import PHASES
+from itera_nb.scoring.budget import BudgetReachedError
 from itera_nb.scoring.package import VERDICT, templates_dir
 from itera_nb.scoring.progress import HEADLESS
 
@@ -124,10 +126,9 @@ def _translate(error: Any, path: Path) -> IteraError:
     text = str(error.evalue)
     if error.ename == "Refusal":
         return _refusal(text)
-    known = {"RecordError": RecordError}
-    if error.ename in {"RecordError", "IteraError", "SpecError", "DataError", "ArmError", "StoppedError"}:
+    if hasattr(exceptions, error.ename) or error.ename == BudgetReachedError.__name__:
         what, _, fix = text.partition("\nfix      ")
-        return known.get(error.ename, IteraError)(what, fix=fix)
+        return (RecordError if error.ename == "RecordError" else IteraError)(what, fix=fix)
     where = f"{path.parent.name}/{path.name}, cell {error.exec_count}"
     return CellError(f"{where}: {error.ename}: {text}", fix=f"open {path.name} and run that cell")
 

@@ -4,6 +4,8 @@ import pytest
 
 from itera_nb.arms.manifest import build
 from itera_nb.diagnosis.conditions import added_conditions, literal_conditions
+from itera_nb.diagnosis.coverage import changed_lines
+from itera_nb.diagnosis.literals import added_codes, added_literals
 from itera_nb.spec import ArmSpec
 
 
@@ -98,3 +100,23 @@ def test_only_what_a_change_adds(tmp_path, make_spec):
     (one,) = added_conditions(built[1], built[0])
     assert str(one) == "arms/b.py:2 contains 'globex'"
     assert added_conditions(built[0], built[1]) == []
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "latin-1", "utf-8"])
+def test_code_is_read_in_the_encoding_that_python_reads_it_in(tmp_path, make_spec, encoding):
+    """A byte-order mark, as an editor of Windows writes it, or a declared encoding."""
+    (tmp_path / "arms").mkdir()
+    cookie = "# -*- coding: latin-1 -*-\n" if encoding == "latin-1" else ""
+    old = cookie + 'def answer(row):\n    return "geb\u00fchr"\n'
+    new = old.replace("    return", '    if "m\u00fcller 7" in row["text"]:\n        return 1\n    return')
+    built = []
+    for name, code in (("a", old), ("b", new)):
+        (tmp_path / f"arms/{name}.py").write_text(code, encoding)
+        arm = ArmSpec(kind="python", target=f"arms/{name}.py:answer")
+        built.append(build(make_spec(), name, arm, tmp_path))
+    (condition,) = added_conditions(built[1], built[0])
+    assert condition.literal == "m\u00fcller 7"
+    assert "m\u00fcller 7" in added_literals(built[1], built[0])
+    assert "7" in added_codes(built[1], built[0])
+    (lines,) = changed_lines(built[1], built[0], ("arms/b.py", "arms/a.py")).values()
+    assert lines == [cookie.count("\n") + 3]

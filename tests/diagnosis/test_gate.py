@@ -3,11 +3,13 @@
 import base64
 import hashlib
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from itera_nb.arms.manifest import build
+from itera_nb.diagnosis.class_judge import question
 from itera_nb.diagnosis.conditions import Condition
 from itera_nb.diagnosis.gate import (
     ACTIONS,
@@ -73,6 +75,28 @@ def test_what_stands_in_no_file_counts_too(tmp_path, make_spec, component):
     two = build(make_spec(), "q", ArmSpec(**keys, **VALUES[component]), tmp_path)
     assert two.changes(one) == [component]
     assert "Globex" in added_literals(two, one)
+
+
+def test_a_file_that_is_no_text_is_compared_as_far_as_it_can_be_read(tmp_path, make_spec):
+    """A command may name a folder with a model, a picture or a table in any encoding."""
+    built = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "table.bin").write_bytes(b"\xff\xfe\x00 Globex " + name.encode())
+        (tmp_path / name / "run.py").write_text("print 1  # Python 2\n")
+        built.append(build(make_spec(), name, ArmSpec(kind="command", command=["python", name]), tmp_path))
+    assert "Globex" not in added_literals(built[1], built[0])
+    change = SimpleNamespace(
+        measured=measure_nothing(), record=SimpleNamespace(body={"components": ["implementation"]})
+    )
+    assert "Globex b" in question(change, built[1], built[0], ["arm"])
+
+
+def measure_nothing():
+    """Figures of a change that does nothing."""
+    return SimpleNamespace(
+        conditions=[], touched=0, effect=SimpleNamespace(n=9), effect_touched=None, effect_untouched=None, unseen=None
+    )  # fmt: skip
 
 
 NAMED = [f"INV{n * 7919 % 100_000:05d}" for n in range(18)]

@@ -225,6 +225,10 @@ def test_what_may_be_built_on(make_spec, parent, action, outcome, words):
     with pytest.raises(Refusal, match=words) as caught:
         sprint._check_line(experiment, wanted)
     assert caught.value.safeguard == "SG23"
+    if outcome == "kill":
+        assert "out of iterations/queue" in caught.value.instead, (
+            "while it waits there, itera run comes back to it"
+        )
 
 
 def test_sg22_a_fourth_sprint_needs_a_reason_each_time():

@@ -190,6 +190,23 @@ def test_a_second_source_answers_without_a_reading(scored):
     assert not session.experiment.state.revealed
 
 
+@pytest.mark.parametrize(
+    ("label", "other", "said"),
+    [
+        ("fees", "fees", "hard"),
+        ("fees", "no", "label wrong"),
+        (1, 1.0, "hard"),
+        (1, 2.0, "label wrong"),
+        (True, "true", "hard"),
+        ("fees", None, "ambiguous"),
+        (1, math.nan, "ambiguous"),
+    ],
+)
+def test_a_label_and_a_second_one(label, other, said):
+    """Numbers are equal by value: a column with gaps holds fractions."""
+    assert label_noise._second(label, other) == said
+
+
 def test_a_hard_row_is_left_to_explain_and_a_wrong_label_is_not(scored):
     """A second source that agrees with a label says that there is something to win."""
     session = scored()

@@ -89,7 +89,12 @@ def test_the_arm_behind_a_name(make_spec):
 
 
 def test_predicted_rows_are_those_whose_columns_equal_the_values():
-    rows = {"tenant": np.array(["a", "b", "a"]), "tier": np.array([1, 1, 2])}
-    assert predicted_mask(rows, {}, 3).all()
-    assert predicted_mask(rows, {"tenant": "a"}, 3).tolist() == [True, False, True]
-    assert predicted_mask(rows, {"tenant": "a", "tier": "2"}, 3).tolist() == [False, False, True]
+    rows = [
+        {"tenant": "a", "tier": 1, "tags": ["x"]},
+        {"tenant": "b", "tier": 1, "tags": ["x", "y"]},
+        {"tenant": "a", "tier": 2, "tags": []},
+    ]
+    assert predicted_mask(rows, {}).all()
+    assert predicted_mask(rows, {"tenant": "a"}).tolist() == [True, False, True]
+    assert predicted_mask(rows, {"tenant": "a", "tier": "2"}).tolist() == [False, False, True]
+    assert predicted_mask(rows, {"tags": "['x']"}).tolist() == [True, False, False]

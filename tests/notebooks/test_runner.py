@@ -1,10 +1,14 @@
 """Notebooks that are run headless."""
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 from filelock import FileLock
 
-from itera_nb.exceptions import StoppedError
-from itera_nb.notebooks.runner import execute, instantiate
+from itera_nb.exceptions import ArmError, DataError, EditedError, RecordError, Refusal, StoppedError
+from itera_nb.notebooks.runner import CellError, _translate, execute, instantiate
+from itera_nb.scoring.budget import BudgetReachedError
 
 
 def test_a_notebook_is_run_by_one_process_at_a_time(make_experiment):
@@ -20,3 +24,34 @@ def test_a_notebook_is_run_by_one_process_at_a_time(make_experiment):
     assert not experiment.state.has("frame_locked")
     execute(experiment, "0-frame")
     assert experiment.state.has("frame_locked")
+
+
+@pytest.mark.parametrize(
+    "kind", [ArmError, BudgetReachedError, DataError, EditedError, RecordError, StoppedError]
+)
+def test_what_a_cell_says_is_said_again_with_its_remedy(kind):
+    """A budget that is used up is no fault of a cell: it has a remedy of its own."""
+    error = kind("it stopped", fix="go on so")
+    found = _translate(failed(error), Path("notebooks/3-run.ipynb"))
+    assert (found.what, found.fix, found.exit_code) == ("it stopped", "go on so", error.exit_code)
+
+
+def test_a_refusal_is_said_again_whole():
+    refusal = Refusal(
+        "SG22", "no more.", why="it tunes.", instead="lock\nor: itera run --accept SG22=x", asks=True
+    )
+    refusal.record = 7
+    found = _translate(failed(refusal), Path("notebooks/4-diagnose.ipynb"))
+    names = ("safeguard", "what", "why", "instead", "asks", "record")
+    assert [getattr(found, name) for name in names] == [getattr(refusal, name) for name in names]
+
+
+def test_any_other_exception_names_the_cell():
+    found = _translate(failed(ValueError("x")), Path("notebooks/3-run.ipynb"))
+    assert isinstance(found, CellError)
+    assert found.what == "notebooks/3-run.ipynb, cell 3: ValueError: x"
+
+
+def failed(error):
+    """A cell's failure as papermill reports it."""
+    return SimpleNamespace(ename=type(error).__name__, evalue=str(error), exec_count=3)
