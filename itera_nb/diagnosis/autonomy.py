@@ -20,7 +20,6 @@ from itera_nb.diagnosis.class_judge import judge_class
 from itera_nb.diagnosis.claude import Claude
 from itera_nb.diagnosis.edits import parent_of, replace
 from itera_nb.diagnosis.judgement import (
-    PERSON,
     Change,
     Judgement,
     close_sprint,
@@ -29,6 +28,7 @@ from itera_nb.diagnosis.judgement import (
     open_changes,
     write_judgement,
 )
+from itera_nb.diagnosis.label_noise import PERSON
 from itera_nb.diagnosis.loop import IterationResult, results, score_iterations
 from itera_nb.diagnosis.proposer import Answer, Briefing, Proposal, ProposalError, Proposer
 from itera_nb.exceptions import ArmError, DataError, IteraError, Refusal, SpecError, StoppedError

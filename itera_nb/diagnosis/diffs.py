@@ -51,7 +51,7 @@ def row_differences(evidence: Evidence, arm: str, baseline: str, fail_below: flo
         "score": high,
         "d": d,
     }
-    columns |= {column: _labels(evidence, column) for column in _slice_columns(evidence)}
+    columns |= _slice_columns(evidence)
     if evidence.weights is not None:
         columns["severity"] = evidence.weights
     for side, name in (("base_", baseline), ("", arm)):
@@ -83,16 +83,18 @@ def _mode_names(evidence: Evidence, arm: str) -> pd.Categorical[Any]:
     return _categorical(codes, sets)
 
 
-def _slice_columns(evidence: Evidence) -> list[str]:
-    return list(dict.fromkeys(name.partition("=")[0] for name in evidence.slices))
-
-
-def _labels(evidence: Evidence, column: str) -> pd.Categorical[Any]:
-    members = {n: m for n, m in evidence.slices.items() if n.partition("=")[0] == column}
-    codes = np.full(len(evidence.ids), -1, dtype=np.int32)
-    for code, mask in enumerate(members.values()):
-        codes[mask] = code
-    return _categorical(codes, [name.partition("=")[2] for name in members])
+def _slice_columns(evidence: Evidence) -> dict[str, pd.Categorical[Any]]:
+    columns: dict[str, dict[str, NDArray[np.bool_]]] = {}
+    for name, members in evidence.slices.items():
+        column, _, value = name.partition("=")
+        columns.setdefault(column, {})[value] = members
+    found = {}
+    for column, slices in columns.items():
+        codes = np.full(len(evidence.ids), -1, dtype=np.int32)
+        for code, members in enumerate(slices.values()):
+            codes[members] = code
+        found[column] = _categorical(codes, list(slices))
+    return found
 
 
 def kind_codes(one: Floats, two: Floats, fail_below: float, *, pairwise: bool) -> NDArray[np.int8]:

@@ -105,11 +105,12 @@ def measure(
     if seen.any():
         unread = None if own is None else own[~seen]
         unseen = None if seen.all() else paired_delta(d[~seen], unread, graded=graded)
-    class_, why = _propose(
-        compared, found, ((found, d, touched), (read, d[room], seen[room])), top, bool(conditions)
-    )
-    if class_ == UNIVERSAL and BITS_A_CHARACTER * hidden >= _bits_to_name(d):
-        class_, why = CANT_TELL, ["the numbers and codes that it added suffice to name the rows that it wins"]
+    against = ["contain what it added"] if _stands_on(found, d, touched) else []
+    against += ["were read"] if _stands_on(read, d[room], seen[room]) else []
+    doubts = list(_doubts(compared.delta, found, top, bool(conditions)))
+    if not doubts and BITS_A_CHARACTER * hidden >= _bits_to_name(d):
+        doubts = ["the numbers and codes that it added suffice to name the rows that it wins"]
+    class_, why = _propose(against, doubts)
     return GateEvidence(
         list(literals),
         int(touched.sum()),
@@ -200,33 +201,31 @@ def _few(words: Sequence[str]) -> str:
     return (", ".join(words[:SHOWN]) or "none") + more
 
 
-def _propose(
-    compared: Comparison,
-    found: overfit.TouchedGate,
-    groups: Sequence[tuple[overfit.TouchedGate, Floats, NDArray[np.bool_]]],
-    top: _Top | None,
-    conditional: bool,
-) -> tuple[str, list[str]]:
+def _propose(against: list[str], doubts: list[str]) -> tuple[str, list[str]]:
     """The class that the figures suggest, and why; universal only where nothing speaks against it."""
-    against = []
-    for (gate, d, mask), where in zip(groups, ("contain what it added", "were read"), strict=True):
-        if gate.verdict == SUSPECTED or (gate.verdict == "not testable" and overfit.concentrated(d, mask)):
-            against.append(f"the gain stands on the rows that {where}")
     if against:
-        return HARDCODE, against
-    doubts = []
-    outside = found.untouched if found.touched else compared.delta
-    if outside is None or outside.low <= 0:
-        doubts.append("no gain is shown on rows that do not contain what it added")
-    elif found.p_one_sided is not None and found.p_one_sided < 0.05 and conditional:
-        doubts.append(
-            "it decides by literals and gains more on the rows that contain them: two changes in one"
-        )
-    if top is not None and top.carried:
-        doubts.append(f"one {top.name} carries the gain")
+        return HARDCODE, [f"the gain stands on the rows that {where}" for where in against]
     if doubts:
         return CANT_TELL, doubts
     return UNIVERSAL, ["the gain is shown on rows that do not contain what it added"]
+
+
+def _stands_on(found: overfit.TouchedGate, d: Floats, mask: NDArray[np.bool_]) -> bool:
+    """Whether the gain stands on the rows of a mask; too few to be tested, by an exact count of wins."""
+    if found.verdict == "not testable":
+        return overfit.concentrated(d, mask)
+    return found.verdict == SUSPECTED
+
+
+def _doubts(whole: Delta, found: overfit.TouchedGate, top: _Top | None, conditional: bool) -> Iterator[str]:
+    """What speaks against a universal mechanism without showing a hardcode."""
+    outside = found.untouched if found.touched else whole
+    if outside is None or outside.low <= 0:
+        yield "no gain is shown on rows that do not contain what it added"
+    elif found.p_one_sided is not None and found.p_one_sided < 0.05 and conditional:
+        yield "it decides by literals and gains more on the rows that contain them: two changes in one"
+    if top is not None and top.carried:
+        yield f"one {top.name} carries the gain"
 
 
 def decide(class_: str, action: str, measured: GateEvidence, evidence: str | None) -> bool:

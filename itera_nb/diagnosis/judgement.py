@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from itera_nb.diagnosis import gate, lifted, sprint
+from itera_nb.diagnosis import gate, sprint
 from itera_nb.diagnosis.conditions import added_conditions
-from itera_nb.diagnosis.label_noise import AMBIGUOUS, WRONG
+from itera_nb.diagnosis.label_noise import AMBIGUOUS, PERSON, WRONG
+from itera_nb.diagnosis.lifted import lift
 from itera_nb.diagnosis.literals import Words, added_codes, added_literals, words_of
 from itera_nb.exceptions import Refusal
 from itera_nb.experiment import Experiment
@@ -21,8 +22,6 @@ from itera_nb.scoring.registered import dev_evidence
 from itera_nb.scoring.runs import part_rows
 from itera_nb.spec import IterationSpec, load_iteration, parse_iteration
 from itera_nb.stats.paired import row_means
-
-PERSON = "a person"
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,21 +209,17 @@ def _judged(experiment: Experiment, change: Change) -> dict[str, Any]:
 
 
 def _lifted(experiment: Experiment, change: Change) -> dict[str, Any]:
-    """The table and its test, once the test has passed."""
-    wanted = change.wanted.lifted
-    wrong: lifted.Lifted | str | None = lifted.fault(experiment, wanted)
-    if wrong is None and wanted is not None:
-        wrong = lifted.run_test(experiment, wanted)
-    if not isinstance(wrong, lifted.Lifted):
+    try:
+        return asdict(lift(experiment, change.wanted.lifted))
+    except ValueError as error:
         experiment.refuse(
             Refusal(
                 "SG23",
-                f"iteration {change.id} is not lifted out: {wrong}.",
+                f"iteration {change.id} is not lifted out: {error}.",
                 why="a hardcode outside of the arm is a table, and a table without a test rots.",
                 instead=f'[lifted] table = "…", test = "…" in iterations/{change.id}.toml, then: itera run',
             )
         )
-    return asdict(wrong)
 
 
 def _lines(experiment: Experiment, changes: Sequence[dict[str, Any]], number: int) -> list[gate.LineOutcome]:

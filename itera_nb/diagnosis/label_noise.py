@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -59,13 +59,7 @@ class Suspect:
 
 @dataclass(frozen=True, slots=True)
 class Suspects:
-    """Rows to ask about, and of how many they are.
-
-    Attributes:
-        rows: A sample, or all of them.
-        found: Part -> rows that fail as described.
-        totals: Part -> rows.
-    """
+    """Rows to ask about, all or a sample of those `found` to fail among `totals` rows of each part."""
 
     rows: tuple[Suspect, ...]
     found: dict[str, int]
@@ -74,13 +68,10 @@ class Suspects:
 
 @dataclass(frozen=True, slots=True)
 class NoiseEffect:
-    """What right labels could make of one arm's dev effect; fractions.
+    """What right labels could make of one arm's `measured` dev effect (fractions).
 
-    Attributes:
-        measured: The effect as labelled.
-        low: If each wrong label hid a loss.
-        high: If each hid a gain.
-        decides: Whether the registered smallest effect lies between them.
+    `low` if each wrong label hid a loss, `high` if each hid a gain; `decides` whether the registered smallest
+    effect lies between them.
     """
 
     measured: float
@@ -112,7 +103,7 @@ class Noise:
     low: float | None
     high: float | None
     ceiling: float
-    effects: dict[str, NoiseEffect] = field(default_factory=dict)
+    effects: dict[str, NoiseEffect]
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +132,7 @@ def standing(experiment: Experiment) -> LabelAudit:
         DataError: The worksheet cannot be read.
     """
     suspects = find_suspects(experiment)
-    record, path = experiment.state.last("labels_audited"), experiment.path(SHEET)
-    answered = None
+    record, path, answered = experiment.state.last("labels_audited"), experiment.path(SHEET), None
     if record is None and path.is_file():
         said = _read(path.read_bytes(), suspects.rows)
         answered = len(said)
@@ -154,18 +144,21 @@ def standing(experiment: Experiment) -> LabelAudit:
 
 
 def write_sheet(experiment: Experiment) -> LabelAudit:
-    """Write the worksheet, where there is none; its dev rows count as read from then on.
+    """Write the worksheet, or add what it lacks; its dev rows count as read from then on.
 
     Raises:
         Refusal: SG10, before dev is scored; SG02, once the test set was opened.
+        DataError: The worksheet that is there cannot be read.
     """
     experiment.require("labels_audited")
-    suspects, path = find_suspects(experiment), experiment.path(SHEET)
-    if experiment.state.has("labels_audited") or path.is_file():
-        return standing(experiment)
-    if dev := [row.id for row in suspects.rows if row.part == "dev"]:
-        reveal(experiment, dev, WHY)
-    experiment.write_text(SHEET, to_csv(suspects.rows, answer=ANSWER))
+    rows, path = find_suspects(experiment).rows, experiment.path(SHEET)
+    old = path.read_bytes() if path.is_file() else b""
+    whole = bool(old) and all(row.code.encode() in old for row in rows)
+    if not whole and not experiment.state.has("labels_audited"):
+        said = _read(old, rows) if old else {}
+        if dev := [row.id for row in rows if row.part == "dev"]:
+            reveal(experiment, dev, WHY)
+        experiment.write_text(SHEET, to_csv(rows, said, answer=ANSWER))
     return standing(experiment)
 
 
@@ -180,13 +173,14 @@ def audit_by(experiment: Experiment, column: str) -> LabelAudit:
     if experiment.state.has("labels_audited"):
         return standing(experiment)
     experiment.require("labels_audited")
-    source, rows = experiment.spec.source, _by_id(experiment)
-    if column == source.expected or any(column not in row for row in rows.values()):
+    rows = {part: _by_id(experiment, part) for part in ("train", "dev")}
+    everything = [row for part in rows.values() for row in part.values()]
+    if column == experiment.spec.source.expected or any(column not in row for row in everything):
         raise DataError(
             f"{column!r} is no second source of labels", fix="name a column that every row has, not the label"
         )
     suspects = find_suspects(experiment, most=None)
-    said = {row.code: _second(row.label, rows[row.part, row.id][column]) for row in suspects.rows}
+    said = {row.code: _second(row.label, rows[row.part][row.id][column]) for row in suspects.rows}
     return LabelAudit(suspects, 0, None, _finish(experiment, suspects, said, column))
 
 
@@ -217,9 +211,7 @@ def require_audit(experiment: Experiment) -> None:
 def find_suspects(experiment: Experiment, most: int | None = MOST_ROWS) -> Suspects:
     """Train and dev rows that the baseline and every candidate fail; of generated data, the baseline alone.
 
-    Args:
-        experiment: With dev scores.
-        most: Draw a sample of so many, by the experiment's seed; None for all.
+    Of more than `most` a sample is drawn, by the experiment's seed.
 
     Raises:
         Refusal: SG10, before dev is scored.
@@ -236,9 +228,9 @@ def find_suspects(experiment: Experiment, most: int | None = MOST_ROWS) -> Suspe
     for part in ("train", "dev"):
         results = _results(experiment, part)
         if results is not None:
-            some, totals[part] = _failing(experiment, part, results)
-            found[part] = len(some)
-            rows += some
+            failing = _failing(experiment, part, results)
+            found[part], totals[part] = len(failing), len(part_rows(experiment, part))
+            rows += failing
     if most is not None and len(rows) > most:
         rng = np.random.default_rng(int(digest([experiment.genesis, WHY])[:8], 16))
         rows = [rows[i] for i in np.sort(rng.choice(len(rows), most, replace=False))]
@@ -252,30 +244,24 @@ def _results(experiment: Experiment, part: str) -> pd.DataFrame | None:
     return measure_baseline(experiment).results if experiment.spec.source.generated else None
 
 
-def _failing(experiment: Experiment, part: str, results: pd.DataFrame) -> tuple[list[Suspect], int]:
-    spec = experiment.spec
+def _failing(experiment: Experiment, part: str, results: pd.DataFrame) -> list[Suspect]:
+    spec, rows = experiment.spec, _by_id(experiment, part)
     arms = [a for a in (spec.baseline, *spec.candidates) if (results["arm"] == a).any()]
     results = results[results["arm"].isin(arms)]
     evidence = evidence_of(experiment, results, part, registered_modes(experiment))
     looked = [spec.baseline] if spec.source.generated else arms
     failing = np.logical_and.reduce([row_means(evidence.scores[a]) < spec.metric.fail_below for a in looked])
-    wanted = {evidence.ids[i] for i in np.flatnonzero(failing)}
-    answers: dict[str, dict[str, list[str]]] = {}
-    some = results[results["id"].isin(wanted)]
+    answers: dict[str, dict[str, list[str]]] = {evidence.ids[i]: {} for i in np.flatnonzero(failing)}
+    some = results[results["id"].isin(answers)]
     for row, arm, output in zip(some["id"], some["arm"], some["output"], strict=True):
-        answers.setdefault(str(row), {}).setdefault(str(arm), []).append(output)
-    rows = {name: row for (of, name), row in _by_id(experiment).items() if of == part}
-    return [
-        _suspect(experiment, part, row, rows[row], answers[row]) for row in evidence.ids if row in wanted
-    ], len(evidence.ids)
+        answers[row].setdefault(arm, []).append(output)
+    return [_suspect(experiment, part, row, rows[row], said) for row, said in answers.items()]
 
 
 def _suspect(
     experiment: Experiment, part: str, name: str, row: Mapping[str, Any], answers: Mapping[str, list[str]]
 ) -> Suspect:
-    spec = experiment.spec
-    assert spec.source.expected is not None
-    base, label = sorted(answers[spec.baseline]), row[spec.source.expected]
+    base, label = sorted(answers[experiment.spec.baseline]), row[str(experiment.spec.source.expected)]
     distinct = sorted({text_of(json.loads(x)) for outputs in answers.values() for x in outputs})
     shown = {
         "part": part,
@@ -288,9 +274,8 @@ def _suspect(
     return Suspect(part, name, digest([experiment.genesis, WHY, part, name])[:12], shown, label, moves)
 
 
-def _by_id(experiment: Experiment) -> dict[tuple[str, str], dict[str, Any]]:
-    column = experiment.spec.source.id
-    return {(part, str(row[column])): row for part in ("train", "dev") for row in part_rows(experiment, part)}
+def _by_id(experiment: Experiment, part: str) -> dict[str, dict[str, Any]]:
+    return {str(row[experiment.spec.source.id]): row for row in part_rows(experiment, part)}
 
 
 def _second(label: Any, other: Any) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ast
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from itera_nb.arms.manifest import hash_file
 from itera_nb.exceptions import ArmError
 from itera_nb.experiment import Experiment
 from itera_nb.scoring.workers import call_each
@@ -24,41 +24,41 @@ class Lifted:
     tests: int
 
 
-def fault(experiment: Experiment, lifted: LiftedSpec | None) -> str | None:
-    """What is missing of a table and its test before the test can be run, or None."""
+def lift(experiment: Experiment, lifted: LiftedSpec | None) -> Lifted:
+    """A table whose every test function has passed, each in a worker process of its own.
+
+    Raises:
+        ValueError: What is missing, or which test fails, in words.
+    """
     if lifted is None:
-        return 'its file names no [lifted] table = "…" and test = "…"'
-    for name in (lifted.table, lifted.test):
-        path = (experiment.folder / name).resolve()
-        if not path.is_relative_to(experiment.folder) or not path.is_file() or not path.stat().st_size:
-            return f"there is no file {name} in the experiment folder, or it is empty"
-    source = (experiment.folder / lifted.test).read_text("utf-8")
-    if Path(lifted.table).name not in source:
-        return f"{lifted.test} does not name {Path(lifted.table).name}: it does not test the table"
+        raise ValueError('its file names no [lifted] table = "…" and test = "…"')
+    table, test = (_hash(experiment, name) for name in (lifted.table, lifted.test))
+    source = (experiment.folder / lifted.test).read_bytes()
+    if Path(lifted.table).name.encode() not in source:
+        raise ValueError(f"{lifted.test} does not name {Path(lifted.table).name}: it does not test the table")
     try:
-        return None if _tests(source) else f"{lifted.test} has no function test_… without parameters"
-    except SyntaxError as error:
-        return f"{lifted.test}:{error.lineno}: {error.msg}"
-
-
-def run_test(experiment: Experiment, lifted: LiftedSpec) -> Lifted | str:
-    """Call every test function in a worker process of its own; what failed, in words, if one does."""
-    names = _tests((experiment.folder / lifted.test).read_text("utf-8"))
-    for name in names:
-        try:
+        names = _tests(source)
+        for name in names:
             (answer,) = call_each(experiment.folder, f"{lifted.test}:{name}", [()])
-        except ArmError as error:
-            return error.what
-        if answer.status != "ok":
-            return f"{lifted.test}:{name} fails ({answer.error_type})"
-    hashes = [
-        hashlib.sha256((experiment.folder / path).read_bytes()).hexdigest()
-        for path in (lifted.table, lifted.test)
-    ]
-    return Lifted(lifted.table, hashes[0], lifted.test, hashes[1], len(names))
+            if answer.status != "ok":
+                raise ValueError(f"{lifted.test}:{name} fails ({answer.error_type})")
+    except SyntaxError as error:
+        raise ValueError(f"{lifted.test}:{error.lineno}: {error.msg}") from None
+    except ArmError as error:
+        raise ValueError(error.what) from None
+    if not names:
+        raise ValueError(f"{lifted.test} has no function test_… without parameters")
+    return Lifted(lifted.table, table, lifted.test, test, len(names))
 
 
-def _tests(source: str) -> list[str]:
+def _hash(experiment: Experiment, name: str) -> str:
+    path = (experiment.folder / name).resolve()
+    if not path.is_relative_to(experiment.folder) or not path.is_file() or not path.stat().st_size:
+        raise ValueError(f"there is no file {name} in the experiment folder, or it is empty")
+    return hash_file(path)
+
+
+def _tests(source: bytes) -> list[str]:
     """Top-level functions named test_... that take nothing."""
     return [
         node.name

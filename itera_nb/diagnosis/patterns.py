@@ -45,10 +45,19 @@ class Pattern:
     follows: str
 
 
+NAMES = {
+    "wins on some, loses on others": "refine, or scope the claim",
+    "both fail on the same rows": "audit the labels of those rows: exp.labels()",
+    "small uniform gain": "more rows or trials before believing it",
+    "gain concentrated in rows already read": "expect the test to regress; do not tune further on these rows",
+}
+"""What follows from each pattern."""
+
+
 def find_patterns(
     spec: Spec, evidence: Evidence, arm: str, *, alpha: float, revealed: Collection[str]
 ) -> list[Pattern]:
-    """The four patterns of one arm on dev rows."""
+    """The four patterns of one arm on dev rows, in the order of `NAMES`."""
     compared = compare(evidence, arm, spec.baseline, alpha)
     pairs = compared.evidence
     parts = slice_deltas(
@@ -59,56 +68,49 @@ def find_patterns(
         graded=evidence.graded,
         binary=compared.binary,
     )
-    return [
-        _mixed(arm, parts),
+    found = (
+        _mixed(parts),
         _both_fail(spec, pairs, arm),
         _uniform(pairs, arm, spec.baseline, compared.delta, parts),
         _seen(compared, spec.baseline, revealed),
+    )
+    return [
+        Pattern(arm, name, *said, follows) for (name, follows), said in zip(NAMES.items(), found, strict=True)
     ]
 
 
-def _mixed(arm: str, parts: dict[str, Delta]) -> Pattern:
+def _mixed(parts: dict[str, Delta]) -> tuple[bool, str]:
     wins = [f"{name} {effect_text(x)}" for name, x in parts.items() if x.low > 0]
     losses = [f"{name} {effect_text(x)}" for name, x in parts.items() if x.high < 0]
     text = f"gains: {', '.join(wins) or 'none shown'}; losses: {', '.join(losses) or 'none shown'}"
-    return Pattern(
-        arm, "wins on some, loses on others", bool(wins and losses), text, "refine, or scope the claim"
-    )
+    return bool(wins and losses), text
 
 
-def _both_fail(spec: Spec, evidence: Evidence, arm: str) -> Pattern:
-    name, follows = "both fail on the same rows", "audit the labels of those rows: exp.labels()"
+def _both_fail(spec: Spec, evidence: Evidence, arm: str) -> tuple[bool | None, str]:
     if evidence.pairwise:
-        text = "a preference does not say whether an output fails"
-        return Pattern(arm, name, None, text, follows)
+        return None, "a preference does not say whether an output fails"
     base, other = (row_means(evidence.scores[name]) < spec.metric.fail_below for name in (spec.baseline, arm))
     failed, share = float(base.mean()), float((base & other).mean())
     text = f"{share:.1%} of the rows fail in both; the baseline fails on {failed:.1%}"
-    found = failed > 0 and share > failed / 2
-    return Pattern(arm, name, found, text, follows)
+    return failed > 0 and share > failed / 2, text
 
 
-def _uniform(evidence: Evidence, arm: str, baseline: str, delta: Delta, parts: dict[str, Delta]) -> Pattern:
+def _uniform(
+    evidence: Evidence, arm: str, baseline: str, delta: Delta, parts: dict[str, Delta]
+) -> tuple[bool, str]:
     one, two = evidence.scores[arm], evidence.scores[baseline]
     floor = rerun_noise(one, two).se if evidence.repeated(arm, baseline) else 0.0
     apart = any(x.low > delta.estimate or x.high < delta.estimate for x in parts.values())
     small = 0 < delta.estimate < max(2 * floor, delta.estimate - delta.low)
-    text = f"{effect_text(delta)}; twice the re-run noise is {200 * floor:.1f} pp"
-    return Pattern(
-        arm, "small uniform gain", small and not apart, text, "more rows or trials before believing it"
-    )
+    return small and not apart, f"{effect_text(delta)}; twice the re-run noise is {200 * floor:.1f} pp"
 
 
-def _seen(compared: Comparison, baseline: str, revealed: Collection[str]) -> Pattern:
-    name, arm = "gain concentrated in rows already read", compared.arm
-    follows = "expect the test to regress; do not tune further on these rows"
+def _seen(compared: Comparison, baseline: str, revealed: Collection[str]) -> tuple[bool | None, str]:
     found = seen_contrast(compared, baseline, revealed)
     if found is None:
         read = len(set(compared.evidence.ids) & set(revealed))
-        text = f"{read} dev rows were read: too few to compare"
-        return Pattern(arm, name, None if read else False, text, follows)
-    text = f"read rows {100 * found.read:+.1f} pp, others {100 * found.others:+.1f} pp"
-    return Pattern(arm, name, found.p < 0.05, text, follows)
+        return None if read else False, f"{read} dev rows were read: too few to compare"
+    return found.p < 0.05, f"read rows {100 * found.read:+.1f} pp, others {100 * found.others:+.1f} pp"
 
 
 def seen_contrast(compared: Comparison, baseline: str, revealed: Collection[str]) -> SeenContrast | None:

@@ -190,6 +190,24 @@ def test_a_second_source_answers_without_a_reading(scored):
     assert not session.experiment.state.revealed
 
 
+def test_a_worksheet_from_before_train_was_scored_gets_the_rows_of_train(scored):
+    """Rows that it does not hold could never be answered; what was answered is kept."""
+    session = scored(train=False)
+    session.labels(sheet=True)
+    fill(session, lambda _: "hard")
+    before = sheet_of(session)
+    session.run("train", trials=1)
+    session.labels(sheet=True)
+    lines = sheet_of(session)
+    assert {line["part"] for line in before} == {"dev"}
+    assert {line["item"] for line in lines} == {row.code for row in find_suspects(session.experiment).rows}
+    assert {line[ANSWER] for line in lines if line["part"] == "dev"} == {"hard"}
+    assert {line[ANSWER] for line in lines if line["part"] == "train"} == {""}
+    fill(session, lambda _: "hard")
+    session.labels()
+    assert session.experiment.state.the("labels_audited").body["asked"] == len(lines) > len(before)
+
+
 @pytest.mark.parametrize(
     ("label", "other", "said"),
     [
