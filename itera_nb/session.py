@@ -309,7 +309,7 @@ class Session(_Room):
 
     def lock(self) -> View:
         """Freeze what goes to the test: each line's latest gate-passed iteration, with all its files."""
-        from itera_nb.diagnosis.lock import lock
+        from itera_nb.diagnosis.loop import lock
         from itera_nb.verdict.bundle import pack
 
         self._unchanged()

@@ -6,19 +6,10 @@ reason to keep it: what is not shown to be a universal mechanism is treated as a
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
-
-import tomlkit
-
 from itera_nb.arms.lock import require_unchanged
 from itera_nb.diagnosis import gate, sprint
-from itera_nb.diagnosis.briefing import brief
 from itera_nb.diagnosis.class_judge import judge_class
 from itera_nb.diagnosis.claude import Claude
-from itera_nb.diagnosis.edits import parent_of, replace
 from itera_nb.diagnosis.judgement import (
     Change,
     Judgement,
@@ -30,18 +21,16 @@ from itera_nb.diagnosis.judgement import (
 )
 from itera_nb.diagnosis.label_noise import PERSON
 from itera_nb.diagnosis.loop import IterationResult, results, score_iterations
-from itera_nb.diagnosis.proposer import Answer, Briefing, Proposal, ProposalError, Proposer
-from itera_nb.exceptions import ArmError, DataError, IteraError, Refusal, SpecError, StoppedError
+from itera_nb.diagnosis.proposals import FAULTS, ON, brief, register
+from itera_nb.diagnosis.proposer import Answer, Proposer
+from itera_nb.exceptions import IteraError, Refusal, StoppedError
 from itera_nb.experiment import Experiment
 from itera_nb.protocol import check
 from itera_nb.scoring.budget import BudgetReachedError
-from itera_nb.scoring.runs import part_rows
 from itera_nb.spec import read_toml
 
 FIGURES = "the figures, without a person"
 """Who judged a change where no person did."""
-ON = "itera run   (goes on to the gate without it; iterations of your own: iterations/queue)"
-FAULTS = (ProposalError, Refusal, ArmError, DataError, SpecError)
 
 
 def diagnose(experiment: Experiment, *, unattended: bool = False) -> None:
@@ -143,7 +132,7 @@ def _register_next(experiment: Experiment, proposer: Proposer | None, *, unatten
             _refused(experiment, asked, answer, "it has nothing more to propose", final=True)
             return False
         try:
-            _register(experiment, asked, answer, briefing)
+            register(experiment, asked, answer, briefing)
         except FAULTS as error:
             final = bool(told) or getattr(error, "safeguard", "") == "SG29"
             _refused(experiment, asked, answer, error.what, final=final)
@@ -184,113 +173,3 @@ def _refused(experiment: Experiment, proposer: Proposer, answer: Answer, what: s
         "final": final,
     }
     experiment.record("proposal_refused", body)
-
-
-def _register(experiment: Experiment, proposer: Proposer, answer: Answer, briefing: Briefing) -> None:
-    """Check a proposal, write what it replaces, and register it; what is refused leaves no file.
-
-    Raises:
-        Refusal: SG21 for several changes, SG29 for text of dev rows, SG09 for no change.
-        ProposalError, ArmError, DataError, SpecError: It is no iteration of this experiment.
-    """
-    proposal = answer.proposal
-    if proposal is None:
-        raise ProposalError(answer.fault)
-    try:
-        proposal.text.encode()
-    except UnicodeEncodeError:
-        raise ProposalError("the answer holds characters that no file can hold (half of a pair)") from None
-    _one_change(experiment, proposal)
-    _quotes_nothing(experiment, proposal, briefing)
-    id_ = _free_id(experiment, proposal.name)
-    written = []
-    try:
-        change, file = _replace(experiment, id_, proposal)
-        written += [file] if file else []
-        toml = experiment.path("iterations", f"{id_}.toml")
-        if toml.exists() and toml.read_text("utf-8") != _toml(proposal, id_, change):
-            raise ProposalError(f"there is an iteration {id_} already: give it another name")
-        experiment.write_text(f"iterations/{id_}.toml", _toml(proposal, id_, change))
-        written.append(toml)
-        origin = {
-            "proposer": proposer.name,
-            "request": answer.request,
-            "cost_usd": answer.cost_usd,
-            "reason": proposal.reason,
-        }
-        sprint.register(experiment, id_, toml, origin)
-    except FAULTS:
-        for path in written:
-            path.unlink(missing_ok=True)
-        raise
-
-
-def _replace(experiment: Experiment, id_: str, proposal: Proposal) -> tuple[dict[str, Any], Path | None]:
-    spec, state, (change,) = experiment.spec, experiment.state, proposal.changes
-    heads = sprint.line_heads(spec, state).values()
-    if proposal.parent not in heads:
-        raise ProposalError(f"its parent is none of: {', '.join(heads)}")
-    arm = sprint.arm_spec(spec, state, proposal.parent)
-    known = parent_of(experiment.folder, proposal.parent, arm).components
-    if change.component not in known:
-        raise ProposalError(f"{proposal.parent} has no such component; it has: {', '.join(known)}")
-    return replace(experiment, id_, arm, change)
-
-
-def _toml(proposal: Proposal, id_: str, change: Mapping[str, Any]) -> str:
-    return tomlkit.dumps(
-        {
-            "name": id_,
-            "hypothesis": proposal.hypothesis,
-            "parent": proposal.parent,
-            "what": proposal.what,
-            "predicted_effect": proposal.predicted_effect,
-            "class": proposal.class_,
-            "predicted_rows": dict(proposal.predicted_rows),
-            "change": dict(change),
-        }
-    )
-
-
-def _free_id(experiment: Experiment, name: str) -> str:
-    """`NN-name`: the number of the iteration, and the proposal's name in letters, digits and dashes."""
-    number = len(sprint.registered(experiment.state)) + 1
-    words = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40].strip("-")
-    return f"{number:02d}-{words or 'proposal'}"
-
-
-def _one_change(experiment: Experiment, proposal: Proposal) -> None:
-    if len(proposal.changes) > 1:
-        experiment.refuse(
-            Refusal(
-                "SG21",
-                f"the proposal changes {len(proposal.changes)} components.",
-                why="a win could not be attributed to either of them.",
-                instead=f"propose one of them; else: {ON}",
-            )
-        )
-
-
-def _quotes_nothing(experiment: Experiment, proposal: Proposal, briefing: Briefing) -> None:
-    """Refuse a proposal that holds text of dev rows which neither train nor a component has."""
-    from itera_nb.seal.fingerprints import IndexBuilder
-
-    def texts(part: str) -> list[list[str]]:
-        return [[str(v) for v in row.values() if v is not None] for row in part_rows(experiment, part)]
-
-    dev = texts("dev")
-    builder = IndexBuilder()
-    builder.add([str(i) for i in range(len(dev))], dev)
-    known = [text for parent in briefing.parents for text in parent.components.values()]
-    known += [" ".join(cells) for cells in texts("train")]
-    index = builder.build().without(text.encode("utf-8", "surrogatepass") for text in known)
-    found = index.find(proposal.text.encode("utf-8", "surrogatepass"))
-    if rows := len(found.passages | found.wholes):
-        experiment.refuse(
-            Refusal(
-                "SG29",
-                f"the proposal holds the text of {rows} dev row(s), which the proposer was never shown.",
-                why="text of dev rows from elsewhere has leaked, and tunes to the rows it is scored on.",
-                instead=f"find out where it read them; else: {ON}",
-            )
-        )

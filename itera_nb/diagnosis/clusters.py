@@ -81,17 +81,9 @@ class TextGroups:
 def by_column(
     evidence: Evidence, arm: str, baseline: str, fail_below: float, columns: Mapping[str, Sequence[Any]]
 ) -> list[Cluster]:
-    """Groups by slices, by `columns`, by cluster, by deciles of severity and by failure mode.
+    """Groups of n rows by slices, `columns` (n values each), cluster, deciles of severity and failure mode.
 
-    Args:
-        evidence: Scores and strata of n rows.
-        arm: The arm.
-        baseline: What it is compared with.
-        fail_below: A row passes from this score on.
-        columns: Other declared columns, n values each.
-
-    Returns:
-        In that order, groups of fewer than five rows left out, of each column at most the 200 largest.
+    In that order, groups of fewer than five rows left out, of each column at most the 200 largest.
     """
     sides = _Sides.of(evidence, arm, baseline, fail_below)
     pairs, kept = sides.compared.evidence, evidence.scored(arm, baseline)
@@ -129,12 +121,8 @@ def by_text(
 def text_groups(train: Sequence[str], texts: Sequence[str], seed: int) -> TextGroups:
     """Learn words and groups from `train`, and assign `texts` to them (TF-IDF and k-means of scikit-learn).
 
-    The number of groups grows with the cube root of the train rows, from 2 to 12.
-
-    Args:
-        train: Texts whose words may be shown.
-        texts: Texts to assign; no word of theirs is looked up that `train` does not have.
-        seed: Of the starting centres and, above 20,000 train texts, of the sample.
+    The number of groups grows with the cube root of the train rows, from 2 to 12. No word is shown or looked
+    up that `train` does not have. `seed`: of the starting centres and, above 20,000 train texts, of a sample.
 
     Raises:
         IteraError: scikit-learn is not installed, or the train texts share no words.

@@ -53,11 +53,7 @@ def reach(experiment: Experiment, iteration: Iteration, evidence: Evidence) -> R
     """Whether an iteration's change was in play on the predicted dev rows that its parent fails on.
 
     A python arm is run once more on those rows, in a worker of its own, where it is registered as free.
-
-    Args:
-        experiment: The experiment.
-        iteration: The registered iteration.
-        evidence: Dev scores, the parent's among them.
+    `evidence` holds the parent's dev scores.
     """
     rows = _failing(experiment, iteration, evidence)
     arm, parent = iteration.arm, arm_spec(experiment.spec, experiment.state, iteration.parent)
@@ -78,14 +74,13 @@ def _ran(
     new = build(spec, iteration.id, arm, experiment.folder)
     old = build(spec, iteration.parent, parent, experiment.folder)
     lines = changed_lines(new, old, (_file(arm.target), _file(parent.target)))
-    note = ""
     if not lines:
-        note = "the change adds no line inside a function"
-    elif arm.cost != "free":
+        return Reach(len(rows), None, "the change adds no line inside a function")
+    if arm.cost != "free":
         note = "the arm is not registered as free: its calls would be paid again"
-    elif importlib.util.find_spec("coverage") is None:
+        return Reach(len(rows), None, note)
+    if importlib.util.find_spec("coverage") is None:
         note = 'line coverage is not installed: pip install "itera-nb[diagnose]"'
-    if note:
         return Reach(len(rows), None, note)
     (ready,), _ = runnable(experiment, {iteration.id: arm})
     return _covered(experiment, ready, rows, lines)
@@ -125,12 +120,8 @@ def _file(target: str | None) -> str:
 def changed_lines(manifest: Manifest, parent: Manifest, targets: tuple[str, str]) -> dict[str, list[int]]:
     """Lines inside functions that an arm has and its parent has not: snapshot-relative file -> line numbers.
 
-    Of a new condition the lines that it guards count, not the condition, which is asked on every row.
-
-    Args:
-        manifest: The arm.
-        parent: Its parent.
-        targets: The file that each of them is loaded from; they are compared with each other.
+    Of a new condition the lines that it guards count, not the condition, which is asked on every row. The
+    files that both are loaded from, `targets`, are compared with each other.
     """
     found, before = {}, code(parent)
     for relative, source in code(manifest).items():

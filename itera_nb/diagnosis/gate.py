@@ -253,9 +253,7 @@ def against_the_figures(class_: str | None, measured: GateEvidence) -> bool:
 class Saturation:
     """What is left to explain on n dev rows: those that an arm fails on and whose label is right.
 
-    Attributes:
-        explainable: Rows that a further change could still win.
-        saturated: Whether winning every one of them would gain less than the smallest effect worth acting on.
+    `saturated`: winning every `explainable` one would gain less than the smallest effect worth acting on.
     """
 
     n: int
@@ -267,14 +265,9 @@ class Saturation:
 def saturation(
     evidence: Evidence, arm: str, *, fail_below: float, smallest: float, excused: Collection[str] = ()
 ) -> Saturation | None:
-    """What an arm's dev failures leave to explain; None for preferences, which nobody fails.
+    """What an arm's dev failures (scores below `fail_below`) leave to explain; None for preferences.
 
-    Args:
-        evidence: Dev scores.
-        arm: What the line ends in.
-        fail_below: Score below which a row has failed.
-        smallest: The smallest effect worth acting on (fraction).
-        excused: Ids of rows whose label is wrong or ambiguous.
+    `smallest` is the effect worth acting on (fraction), `excused` are ids of rows whose label is not right.
     """
     if evidence.pairwise:
         return None
@@ -297,14 +290,9 @@ class LineOutcome:
 def line_outcome(
     arm: str, actions: Sequence[str], sprint: int, left: Saturation | None, *, new: int
 ) -> LineOutcome:
-    """What a gate leaves of a line.
+    """What gate number `sprint` leaves of a registered arm's line.
 
-    Args:
-        arm: The registered arm.
-        actions: What was done with each of the line's changes in all its gates, oldest first.
-        sprint: Number of this gate, from 1.
-        left: What is left to explain.
-        new: How many of the changes are this gate's.
+    `actions` were taken on the line's changes in all its gates, oldest first; the last `new` in this one.
     """
     dropped = sum(action in {DELETE, LIFT_OUT} for action in actions)
     if dropped >= FEWEST_DROPPED and 2 * dropped > len(actions):

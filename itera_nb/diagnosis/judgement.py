@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,18 +10,19 @@ from typing import Any
 
 import numpy as np
 
+from itera_nb.arms.manifest import hash_file
 from itera_nb.diagnosis import gate, sprint
 from itera_nb.diagnosis.conditions import added_conditions
 from itera_nb.diagnosis.label_noise import AMBIGUOUS, PERSON, WRONG
-from itera_nb.diagnosis.lifted import lift
 from itera_nb.diagnosis.literals import Words, added_codes, added_literals, words_of
-from itera_nb.exceptions import Refusal
+from itera_nb.exceptions import ArmError, Refusal
 from itera_nb.experiment import Experiment
 from itera_nb.ledger import Record
 from itera_nb.scoring.evidence import Evidence
 from itera_nb.scoring.registered import dev_evidence
 from itera_nb.scoring.runs import part_rows
-from itera_nb.spec import IterationSpec, load_iteration, parse_iteration
+from itera_nb.scoring.workers import call_each
+from itera_nb.spec import IterationSpec, LiftedSpec, load_iteration, parse_iteration
 from itera_nb.stats.paired import row_means
 
 
@@ -49,6 +51,17 @@ class Judgement:
     action: str | None
     evidence: str | None
     by: str = PERSON
+
+
+@dataclass(frozen=True, slots=True)
+class Lifted:
+    """A table and its test, as they were when the test passed: paths, SHA-256, number of tests."""
+
+    table: str
+    table_sha256: str
+    test: str
+    test_sha256: str
+    tests: int
 
 
 def file_of(experiment: Experiment, name: str) -> Path:
@@ -220,6 +233,49 @@ def _lifted(experiment: Experiment, change: Change) -> dict[str, Any]:
                 instead=f'[lifted] table = "…", test = "…" in iterations/{change.id}.toml, then: itera run',
             )
         )
+
+
+def lift(experiment: Experiment, lifted: LiftedSpec | None) -> Lifted:
+    """A table whose every test function has passed, each in a worker process of its own.
+
+    Raises:
+        ValueError: What is missing, or which test fails, in words.
+    """
+    if lifted is None:
+        raise ValueError('its file names no [lifted] table = "…" and test = "…"')
+    table, test = (_hash(experiment, name) for name in (lifted.table, lifted.test))
+    source = (experiment.folder / lifted.test).read_bytes()
+    if Path(lifted.table).name.encode() not in source:
+        raise ValueError(f"{lifted.test} does not name {Path(lifted.table).name}: it does not test the table")
+    try:
+        names = _tests(source)
+        for name in names:
+            (answer,) = call_each(experiment.folder, f"{lifted.test}:{name}", [()])
+            if answer.status != "ok":
+                raise ValueError(f"{lifted.test}:{name} fails ({answer.error_type})")
+    except SyntaxError as error:
+        raise ValueError(f"{lifted.test}:{error.lineno}: {error.msg}") from None
+    except ArmError as error:
+        raise ValueError(error.what) from None
+    if not names:
+        raise ValueError(f"{lifted.test} has no function test_… without parameters")
+    return Lifted(lifted.table, table, lifted.test, test, len(names))
+
+
+def _hash(experiment: Experiment, name: str) -> str:
+    path = (experiment.folder / name).resolve()
+    if not path.is_relative_to(experiment.folder) or not path.is_file() or not path.stat().st_size:
+        raise ValueError(f"there is no file {name} in the experiment folder, or it is empty")
+    return hash_file(path)
+
+
+def _tests(source: bytes) -> list[str]:
+    """Top-level functions named test_... that take nothing."""
+    return [
+        node.name
+        for node in ast.parse(source).body
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_") and not ast.unparse(node.args)
+    ]
 
 
 def _lines(experiment: Experiment, changes: Sequence[dict[str, Any]], number: int) -> list[gate.LineOutcome]:

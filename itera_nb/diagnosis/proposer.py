@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol
 
 from itera_nb.exceptions import IteraError
-
-Class: TypeAlias = Literal["universal", "hardcode", "cant_tell"]
 
 
 class ProposalError(IteraError):
@@ -19,10 +17,7 @@ class ProposalError(IteraError):
 class Parent:
     """What may be changed: an arm, or the latest gate-passed iteration of its line.
 
-    Attributes:
-        id: Its name.
-        kind: "prompt", "python" and so on.
-        components: Component -> its whole text, of those that a proposal may replace.
+    `components` are those that a proposal may replace, with their whole text.
     """
 
     id: str
@@ -113,7 +108,7 @@ class Proposal:
     changes: tuple[Replacement, ...]
     predicted_effect: float
     predicted_rows: Mapping[str, str]
-    class_: Class
+    class_: Literal["universal", "hardcode", "cant_tell"]
     reason: str
 
     @property

@@ -65,11 +65,7 @@ def as_registered(experiment: Experiment, iteration: Iteration) -> Manifest:
 
 
 def all_manifests(experiment: Experiment) -> dict[str, Manifest]:
-    """The manifest of every registered arm and every iteration, by name.
-
-    Raises:
-        Refusal: SG21, if the files of an iteration were edited after it was registered.
-    """
+    """The manifest of every registered arm and every iteration, by name; raises as `as_registered`."""
     iterations = registered(experiment.state).items()
     return manifests(experiment) | {name: as_registered(experiment, one) for name, one in iterations}
 
@@ -80,14 +76,10 @@ def arm_spec(spec: Spec, state: State, name: str) -> ArmSpec:
     Raises:
         ArmError: If there is none.
     """
-    if name in spec.arms:
-        return spec.arms[name]
-    iterations = registered(state)
-    if name not in iterations:
-        raise ArmError(
-            f"there is no arm or iteration {name!r}", fix=f"one of: {', '.join([*spec.arms, *iterations])}"
-        )
-    return iterations[name].arm
+    known = spec.arms | {id_: iteration.arm for id_, iteration in registered(state).items()}
+    if name not in known:
+        raise ArmError(f"there is no arm or iteration {name!r}", fix=f"one of: {', '.join(known)}")
+    return known[name]
 
 
 def root_arm(spec: Spec, state: State, name: str) -> str:
@@ -99,10 +91,7 @@ def root_arm(spec: Spec, state: State, name: str) -> str:
 
 
 def line_heads(spec: Spec, state: State) -> dict[str, str]:
-    """Candidate -> what its line ends in: the latest gate-passed iteration, or the arm itself.
-
-    The latest, never the best-scoring one.
-    """
+    """Candidate -> what its line ends in: the latest gate-passed iteration, never the best, or the arm."""
     heads = {name: name for name in spec.candidates}
     for gate in state.all("gate"):
         for change in gate.body["changes"]:
@@ -139,13 +128,9 @@ def more_ideas(experiment: Experiment) -> bool:
 
 
 def _check_change(experiment: Experiment, wanted: IterationSpec) -> tuple[ArmSpec, Manifest, list[str]]:
-    """The iteration's arm, its manifest and the components it changes against its parent.
-
-    Raises:
-        Refusal: SG21 if it changes several components without a declared bundle; SG09 if it changes nothing.
-    """
-    spec, state = experiment.spec, experiment.state
-    parent = arm_spec(spec, state, wanted.parent)
+    """The iteration's arm, its manifest and the components it changes against its parent."""
+    spec = experiment.spec
+    parent = arm_spec(spec, experiment.state, wanted.parent)
     if parent.baseline or parent.negative_control:
         raise IteraError(
             f"{wanted.name}: an iteration refines a candidate arm, not {wanted.parent!r}",
@@ -180,11 +165,12 @@ def register(
 ) -> Record:
     """Register one iteration before its score can exist; its file is kept under `iterations/`.
 
-    `origin` says who proposed it (`proposer`, its `reason`, the `request` and its `cost_usd`); the queue
-    where it is not given.
+    `origin` says who proposed it (`proposer`, its `reason`, the `request` and its `cost_usd`); by default the
+    queue.
 
     Raises:
-        Refusal: If the sprint, the hypothesis or the change does not allow it.
+        Refusal: SG21 for several changes without a bundle, SG09 for none; SG22 or SG23 where its line or the
+            audit of the gates does not allow it.
         DataError: If `predicted_rows` fits no dev row.
         ArmError: If its code cannot be loaded and fitted: once registered it could not be repaired.
         IteraError: If the id is a registered arm's name.
@@ -225,11 +211,7 @@ def register(
 
 
 def _check_line(experiment: Experiment, wanted: IterationSpec) -> None:
-    """Refuse what builds on a change that the gate dropped, unless to replace it, and a killed line's next.
-
-    Raises:
-        Refusal: SG23.
-    """
+    """Refuse what builds on a change that a gate dropped, unless to replace it, or on a killed line."""
     spec, state = experiment.spec, experiment.state
     judged = {c["id"]: c for gate in state.all("gate") for c in gate.body["changes"]}
     parent = judged.get(wanted.parent)
@@ -257,11 +239,7 @@ def _check_line(experiment: Experiment, wanted: IterationSpec) -> None:
 
 
 def _audit_before(experiment: Experiment) -> dict[str, Any] | None:
-    """The audit of the gates where the registered number of sprints is over, and None before that.
-
-    Raises:
-        Refusal: SG22 where the kept changes of a line, taken together, look like a hardcode.
-    """
+    """The audit of the gates where the registered number of sprints is over, and None before that."""
     state = experiment.state
     if len(state.all("gate")) < MAX_SPRINTS or state.ungated:
         return None

@@ -6,8 +6,7 @@ import pytest
 
 from itera_nb.diagnosis import sprint
 from itera_nb.diagnosis.class_judge import judge_class
-from itera_nb.diagnosis.judgement import Judgement, audit_gates, open_changes
-from itera_nb.diagnosis.lifted import lift
+from itera_nb.diagnosis.judgement import Judgement, audit_gates, lift, open_changes
 from itera_nb.exceptions import Refusal
 from itera_nb.ledger import Record
 from itera_nb.protocol import State, check

@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 import pytest
 from world import go
 
-from itera_nb.diagnosis.briefing import brief
-from itera_nb.diagnosis.edits import parent_of, replace
+from itera_nb.diagnosis.proposals import brief, parent_of, replace
 from itera_nb.diagnosis.proposer import Answer, Proposal, ProposalError, Replacement
 from itera_nb.exceptions import Refusal, StoppedError
 from itera_nb.scoring.runs import part_rows
