@@ -23,7 +23,7 @@ from itera_nb.diagnosis.label_noise import PERSON
 from itera_nb.diagnosis.loop import IterationResult, results, score_iterations
 from itera_nb.diagnosis.proposals import FAULTS, ON, brief, register
 from itera_nb.diagnosis.proposer import Answer, Proposer
-from itera_nb.exceptions import IteraError, Refusal, StoppedError
+from itera_nb.exceptions import Refusal, StoppedError
 from itera_nb.experiment import Experiment
 from itera_nb.protocol import check
 from itera_nb.scoring.budget import BudgetReachedError
@@ -136,21 +136,16 @@ def _register_next(experiment: Experiment, proposer: Proposer | None, *, unatten
         except FAULTS as error:
             final = bool(told) or getattr(error, "safeguard", "") == "SG29"
             _refused(experiment, asked, answer, error.what, final=final)
-            if final:
-                _stop(error, unattended=unattended)
+            if not final:
+                continue
+            if unattended:
                 return False
+            if isinstance(error, Refusal):
+                raise error from None
+            raise StoppedError(f"the proposer gave no usable proposal twice: {error.what}", fix=ON) from None
         else:
             return True
     return False
-
-
-def _stop(error: IteraError, *, unattended: bool) -> None:
-    """End the proposals: a person is told, unless nobody is there."""
-    if unattended:
-        return
-    if isinstance(error, Refusal):
-        raise error from None
-    raise StoppedError(f"the proposer gave no usable proposal twice: {error.what}", fix=ON) from None
 
 
 def _told(experiment: Experiment) -> str:
@@ -165,11 +160,5 @@ def _told(experiment: Experiment) -> str:
 
 
 def _refused(experiment: Experiment, proposer: Proposer, answer: Answer, what: str, *, final: bool) -> None:
-    body = {
-        "proposer": proposer.name,
-        "request": answer.request,
-        "cost_usd": answer.cost_usd,
-        "what": what,
-        "final": final,
-    }
-    experiment.record("proposal_refused", body)
+    body = {"proposer": proposer.name, "request": answer.request, "cost_usd": answer.cost_usd}
+    experiment.record("proposal_refused", {**body, "what": what, "final": final})

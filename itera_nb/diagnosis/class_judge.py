@@ -9,6 +9,7 @@ import difflib
 import json
 import re
 from collections.abc import Iterable
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -105,14 +106,10 @@ def _diff(new: Manifest, old: Manifest) -> str:
     pairs = [(one[p], two[p]) for p in sorted(one.keys() & two.keys()) if one[p] != two[p]]
     gone = [one[p] for p in sorted(one.keys() - two.keys())]
     added = [two[p] for p in sorted(two.keys() - one.keys())]
-    pairs += list(zip(gone, added, strict=False))
-    pairs += [(text, "") for text in gone[len(added) :]] + [("", text) for text in added[len(gone) :]]
-    settings = [
-        (_text(old.values.get(name)), _text(new.values.get(name))) for name in old.values | new.values
-    ]
-    pairs += [(a, b) for a, b in settings if a != b]
+    pairs += zip_longest(gone, added, fillvalue="")
+    pairs += [(_text(old.values.get(name)), _text(new.values.get(name))) for name in old.values | new.values]
     found = (difflib.unified_diff(a.splitlines(), b.splitlines(), lineterm="") for a, b in pairs)
-    return "\n\n".join("\n".join(list(lines)[2:]) for lines in found)
+    return "\n\n".join(filter(None, ("\n".join(list(lines)[2:]) for lines in found)))
 
 
 def _text(value: Any) -> str:

@@ -37,12 +37,7 @@ on all rows), and it is compared with what is measured. What was falsified befor
 
 @dataclass(frozen=True)
 class Claude:
-    """The registered model as a proposer.
-
-    Args:
-        experiment: The experiment, whose `[iterate]` names the model and its budget in USD.
-        turn: How many answers were refused before: what is asked again is another call.
-    """
+    """The model of `[iterate]` as a proposer; `turn` counts refused answers: asked again is another call."""
 
     experiment: Experiment
     turn: int = 0

@@ -48,7 +48,6 @@ class Cluster:
         effect: Net effect with its 95 % interval, alone and unadjusted; of a failure mode the change of its
             rate over all rows, where `n`, `wins` and `losses` are of the rows on which either side shows it.
         shown: Whether the effect differs from 0 with all groups of this arm looked at (Holm, alpha .05).
-        terms: Words of the group that set it apart; from train rows only.
     """
 
     arm: str
@@ -59,7 +58,6 @@ class Cluster:
     losses: int
     effect: Delta
     shown: bool = False
-    terms: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +111,7 @@ def by_text(
     """Groups of dev rows by their words; `groups.codes` holds the group of each of the evidence's rows."""
     sides = _Sides.of(evidence, arm, baseline, fail_below)
     names = [", ".join(terms) or UNKNOWN for terms in groups.terms]
-    found = sides.groups("text", names, groups.codes[evidence.scored(arm, baseline)])
-    terms = dict(zip(names, groups.terms, strict=True))
-    return [replace(cluster, terms=terms[cluster.name]) for cluster in found]
+    return sides.groups("text", names, groups.codes[evidence.scored(arm, baseline)])
 
 
 def text_groups(train: Sequence[str], texts: Sequence[str], seed: int) -> TextGroups:

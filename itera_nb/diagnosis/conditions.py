@@ -29,13 +29,9 @@ _COMPOUND = (ast.Tuple, ast.List, ast.Set, ast.Dict, ast.Call, ast.BinOp)
 
 @dataclass(frozen=True, slots=True, order=True)
 class Condition:
-    """One literal by which code decides.
+    """One literal (of a regular expression a word in it) by which code decides, and where.
 
-    Attributes:
-        literal: The string or number, as text; of a regular expression a word in it.
-        form: How it decides: "equals", "is one of", "contains", "case", "looked up" or "pattern".
-        file: The arm's file.
-        line: Where it stands, from 1.
+    `form` is "equals", "is one of", "contains", "case", "looked up" or "pattern"; lines count from 1.
     """
 
     literal: str
@@ -58,9 +54,12 @@ class _Names:
 
 def added_conditions(manifest: Manifest, parent: Manifest) -> list[Condition]:
     """Conditions on literals that an arm's code has and its parent's has not, one a literal and form."""
-    known = {(c.literal, c.form) for c in _conditions(parent)}
-    added = {(c.literal, c.form): c for c in _conditions(manifest) if (c.literal, c.form) not in known}
-    return sorted(added.values(), key=lambda c: (c.file, c.line, c.literal))
+    new, old = (
+        {(c.literal, c.form): c for path, source in code(m).items() for c in literal_conditions(source, path)}
+        for m in (manifest, parent)
+    )
+    added = (condition for key, condition in new.items() if key not in old)
+    return sorted(added, key=lambda c: (c.file, c.line, c.literal))
 
 
 def literal_conditions(source: str, file: str = "") -> list[Condition]:
@@ -72,11 +71,6 @@ def literal_conditions(source: str, file: str = "") -> list[Condition]:
         for node in _walk(tree)
         for form, literal in _decides(node, names)
     ]
-
-
-def _conditions(manifest: Manifest) -> Iterator[Condition]:
-    for path, source in code(manifest).items():
-        yield from literal_conditions(source, path)
 
 
 def _walk(node: ast.AST) -> Iterator[ast.AST]:

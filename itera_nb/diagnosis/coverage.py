@@ -38,10 +38,8 @@ TEXTS = {"template", "system", "few-shot data"}
 class Reach:
     """On how many of the failing rows an iteration's change was in play.
 
-    Attributes:
-        rows: Predicted rows that its parent fails on, at most 200 of them.
-        ran: Those on which a changed line ran, or the sent prompt differs; None where that is not known.
-        note: Why it is not known.
+    `rows` are predicted rows that its parent fails on, at most 200; on `ran` of them a changed line ran or
+    the sent prompt differs, None where that is not known; `note` says why it is not.
     """
 
     rows: int

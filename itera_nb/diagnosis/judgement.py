@@ -160,11 +160,7 @@ def objection(change: Change, judgement: Judgement) -> Refusal | None:
 def write_judgement(experiment: Experiment, name: str, judgement: Judgement, before: str) -> str:
     """Write a judgement into the change's file, comments kept; returns the file's text.
 
-    Args:
-        experiment: The experiment.
-        name: The iteration's id.
-        judgement: What was decided.
-        before: The file's text when it was decided.
+    `before` is the file's text when it was decided.
 
     Raises:
         EditedError: If the file was edited since then; nothing is written.
@@ -281,14 +277,12 @@ def _tests(source: bytes) -> list[str]:
 def _lines(experiment: Experiment, changes: Sequence[dict[str, Any]], number: int) -> list[gate.LineOutcome]:
     """What this gate leaves of each registered arm's line that has iterations."""
     spec, state = experiment.spec, experiment.state
-    gates = [*(r.body["changes"] for r in state.all("gate")), changes]
+    before = [change for record in state.all("gate") for change in record.body["changes"]]
+    roots = {c["id"]: sprint.root_arm(spec, state, c["id"]) for c in (*before, *changes)}
     actions: dict[str, list[str]] = {}
-    for change in (c for each in gates for c in each):
-        actions.setdefault(sprint.root_arm(spec, state, change["id"]), []).append(change["action"])
-    heads = sprint.line_heads(spec, state)
-    for change in changes:
-        if change["kept"]:
-            heads[sprint.root_arm(spec, state, change["id"])] = change["id"]
+    for change in (*before, *changes):
+        actions.setdefault(roots[change["id"]], []).append(change["action"])
+    heads = sprint.line_heads(spec, state) | {roots[c["id"]]: c["id"] for c in changes if c["kept"]}
     evidence = dev_evidence(experiment)
     base = float(np.nanmean(row_means(evidence.scores[spec.baseline])))
     smallest, excused = spec.rule.min_effect.absolute(base), excused_rows(experiment)
@@ -297,7 +291,7 @@ def _lines(experiment: Experiment, changes: Sequence[dict[str, Any]], number: in
         left = gate.saturation(
             evidence, heads[arm], fail_below=spec.metric.fail_below, smallest=smallest, excused=excused
         )
-        new = sum(sprint.root_arm(spec, state, c["id"]) == arm for c in changes)
+        new = sum(roots[c["id"]] == arm for c in changes)
         found.append(gate.line_outcome(arm, taken, number, left, new=new))
     return found
 
@@ -316,10 +310,7 @@ def excused_rows(experiment: Experiment) -> Collection[str]:
 
 
 def audit_gates(experiment: Experiment) -> dict[str, gate.GateEvidence]:
-    """What all kept changes of each line did together: its end against the registered arm, as at a gate.
-
-    This is the audit without which there is no sprint after the third.
-    """
+    """What all kept changes of each line did together, as at a gate: asked for before a fourth sprint."""
     measuring = Measuring(experiment)
     heads = sprint.line_heads(experiment.spec, experiment.state)
     return {arm: measuring.change(head, arm) for arm, head in heads.items() if head != arm}

@@ -285,13 +285,8 @@ def _second(label: Any, other: Any) -> str:
 
 
 def _read(data: bytes, rows: Sequence[Suspect]) -> dict[str, str]:
-    said = read_answers(
-        data,
-        {row.code for row in rows},
-        lambda answer: _verdict(answer) in VERDICTS,
-        answer=ANSWER,
-        wanted=f"one of: {', '.join(VERDICTS)}",
-    )
+    codes, wanted = {row.code for row in rows}, f"one of: {', '.join(VERDICTS)}"
+    said = read_answers(data, codes, lambda x: _verdict(x) in VERDICTS, answer=ANSWER, wanted=wanted)
     return {code: _verdict(answer) for code, answer in said.items()}
 
 
@@ -307,13 +302,9 @@ def _finish(experiment: Experiment, suspects: Suspects, said: Mapping[str, str],
         [(row.part, row.id, said[row.code]) for row in suspects.rows],
         columns=pd.Index(["part", "id", "verdict"]),
     )
-    body = {
-        **asdict(noise),
-        "generated": experiment.spec.source.generated,
-        "file": FILE,
-        "sha256": experiment.write_frame(FILE, table),
-    }
-    return experiment.record("labels_audited", body)
+    kept = {"file": FILE, "sha256": experiment.write_frame(FILE, table)}
+    generated = experiment.spec.source.generated
+    return experiment.record("labels_audited", {**asdict(noise), "generated": generated, **kept})
 
 
 def estimate(experiment: Experiment, suspects: Suspects, said: Mapping[str, str], by: str) -> Noise:

@@ -31,10 +31,11 @@ _TOKEN = re.compile(r"\w+")
 
 def texts(manifest: Manifest) -> dict[str, str]:
     """Path -> text of each file of an arm; of one that is no text, as much as can be read."""
-    return {path: _text(path, file.read_bytes()) for path, file in manifest.files.items()}
+    return {path: decoded(path, file.read_bytes()) for path, file in manifest.files.items()}
 
 
-def _text(path: str, data: bytes) -> str:
+def decoded(path: str, data: bytes) -> str:
+    """A file's text: of Python in the encoding that it declares."""
     if path.endswith(".py"):
         with contextlib.suppress(SyntaxError, UnicodeDecodeError):
             return decode_source(data)
@@ -100,13 +101,10 @@ def _codes(manifest: Manifest) -> set[str]:
 
 @dataclass(frozen=True)
 class Words:
-    """The words of n rows, in order, by which rows that contain a literal are found.
+    """The words of n rows, by which rows that contain a literal are found.
 
-    Attributes:
-        n: Rows.
-        vocabulary: Word in lower case -> its code.
-        codes: Codes of all words, row after row.
-        rows: The row that each word stands in.
+    `vocabulary` gives each word in lower case its code, `codes` are those of all words, row after row, and
+    `rows` says in which row each of them stands.
     """
 
     n: int

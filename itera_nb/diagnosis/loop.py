@@ -27,7 +27,8 @@ from itera_nb.stats.paired import Delta, paired_delta
 class IterationResult:
     """A scored iteration: its effect against its parent where it was predicted, and overall.
 
-    `reach` says whether the change was in play on the rows that it was to win.
+    Where no predicted row has a score on both sides, nothing is said of the prediction and `effect` is the
+    overall one. `reach` says whether the change was in play on the rows that it was to win.
     """
 
     record: Record
@@ -85,7 +86,7 @@ def _result(experiment: Experiment, evidence: Evidence, name: str) -> IterationR
         effect = paired_delta(compared.d[mask], cluster, graded=evidence.graded)
     scored = experiment.state.scored("dev", name)
     assert scored is not None
-    said = sprint.outcome(body["predicted_effect"], effect)
+    said = sprint.outcome(body["predicted_effect"], effect) if mask.any() else "neutral"
     return IterationResult(iteration.record, effect, compared.delta, said, Reach(**scored.body["reach"]))
 
 

@@ -30,13 +30,7 @@ class SeenContrast:
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """One pattern of one arm.
-
-    Attributes:
-        found: True or False, or None where it cannot be tested.
-        evidence: The figures, in words.
-        follows: What the method does about it.
-    """
+    """One pattern of one arm: `found` or not (None: it cannot be tested), the figures, and what follows."""
 
     arm: str
     name: str

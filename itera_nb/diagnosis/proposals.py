@@ -16,6 +16,7 @@ import tomlkit
 from itera_nb.arms.manifest import inside
 from itera_nb.diagnosis import sprint
 from itera_nb.diagnosis.clusters import find_clusters
+from itera_nb.diagnosis.literals import decoded
 from itera_nb.diagnosis.loop import results
 from itera_nb.diagnosis.proposer import (
     Answer,
@@ -122,7 +123,7 @@ def _history(experiment: Experiment) -> tuple[Tried, ...]:
 def parent_of(folder: Path, name: str, arm: ArmSpec) -> Parent:
     """An arm's replaceable components: the files of a prompt, a python arm's own file, parameters."""
     texts = {
-        component: inside(folder, relative, name).read_text("utf-8-sig")
+        component: decoded(relative, inside(folder, relative, name).read_bytes())
         for component, (_, relative) in _files(arm).items()
     }
     if arm.kind == "prompt" and arm.system is not None and "system" not in texts:
@@ -191,17 +192,10 @@ def _replace(experiment: Experiment, id_: str, proposal: Proposal) -> tuple[dict
 
 
 def _toml(proposal: Proposal, id_: str, change: Mapping[str, Any]) -> str:
+    said = {key: getattr(proposal, key) for key in ("hypothesis", "parent", "what", "predicted_effect")}
+    rows = dict(proposal.predicted_rows)
     return tomlkit.dumps(
-        {
-            "name": id_,
-            "hypothesis": proposal.hypothesis,
-            "parent": proposal.parent,
-            "what": proposal.what,
-            "predicted_effect": proposal.predicted_effect,
-            "class": proposal.class_,
-            "predicted_rows": dict(proposal.predicted_rows),
-            "change": dict(change),
-        }
+        {"name": id_, **said, "class": proposal.class_, "predicted_rows": rows, "change": dict(change)}
     )
 
 
@@ -274,9 +268,8 @@ def _files(arm: ArmSpec) -> dict[str, tuple[str, str]]:
     if arm.kind != "prompt":
         return {}
     named = {"template": "prompt", "system": "system", "tools": "tools", "few-shot data": "few_shot"}
-    values = {component: (key, getattr(arm, key)) for component, key in named.items()}
     return {
         component: (key, value)
-        for component, (key, value) in values.items()
-        if isinstance(value, str) and (key != "system" or value.endswith(".md"))
+        for component, key in named.items()
+        if isinstance(value := getattr(arm, key), str) and (key != "system" or value.endswith(".md"))
     }

@@ -22,10 +22,7 @@ DIAGNOSE = "4-diagnose"
 def run_phase(experiment: Experiment, phase: str, *, unattended: bool = False) -> Path:
     """Execute one of the phases 0-4; before the arms are locked, every iteration and its gate.
 
-    Args:
-        experiment: The experiment.
-        phase: Its notebook.
-        unattended: Nobody is there: what would need a person's word is decided against the change.
+    `unattended`, what would need a person's word is decided against the change.
 
     Raises:
         Refusal, IteraError: What stopped it.
@@ -38,11 +35,8 @@ def run_phase(experiment: Experiment, phase: str, *, unattended: bool = False) -
 def open_test(experiment: Experiment, say: Callable[[str], None]) -> Path:
     """Check everything, open the sealed test set, once, decide, and write the conclusion; returns the page.
 
-    Where the verdict is recorded and its conclusion is not, only the pages are written.
-
-    Args:
-        experiment: With its arms locked, or with a sealed top-up.
-        say: Told in one line what is about to be opened.
+    Where the verdict is recorded and its conclusion is not, only the pages are written. `say` is told in one
+    line what is about to be opened.
 
     Raises:
         Refusal: What stands against it; nothing is opened.

@@ -134,6 +134,7 @@ def _translate(error: Any, path: Path) -> IteraError:
 
 
 def _refusal(text: str) -> Refusal:
+    """A refusal from its text, which `Refusal.__str__` wrote."""
     head, _, rest = text.partition("\nwhy      ")
     safeguard, _, what = head.removeprefix("refused ").partition(": ")
     why, _, instead = rest.partition("\ninstead  ")

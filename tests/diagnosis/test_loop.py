@@ -1,7 +1,11 @@
 """The loop of phase 4 in a real experiment: queue, gate, lock, and an amendment in between."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
+from itera_nb.diagnosis import loop
 from itera_nb.diagnosis.loop import results
 from itera_nb.exceptions import DataError, IteraError, Refusal, SpecError
 
@@ -26,9 +30,9 @@ CHANGE = '[change]\ntarget = "arms/wider.py:answer"\n'
 def scored(make_experiment):
     """A session with dev scores and one queued iteration."""
 
-    def make(text=ITERATION + JUDGED + CHANGE, name="wider", more=None):
+    def make(text=ITERATION + JUDGED + CHANGE, name="wider", more=None, **keys):
         files = {f"iterations/queue/{name}.toml": text, "arms/wider.py": WIDER} | (more or {})
-        session = make_experiment(rows=150, run="trials = 1", extra_toml="[iterate]\n", files=files)
+        session = make_experiment(rows=150, run="trials = 1", extra_toml="[iterate]\n", files=files, **keys)
         session.frame.lock()
         session.source.sample()
         session.source.audit()
@@ -60,6 +64,19 @@ def test_an_iteration_is_registered_scored_gated_and_locked(scored):
     session.lock()
     lines = {line["arm"]: line["head"] for line in session.experiment.state.last("locked").body["lines"]}
     assert lines == {"base": "base", "better": "wider"}
+
+
+def test_a_prediction_about_rows_that_have_no_score_is_not_supported(scored, monkeypatch):
+    session = scored(ITERATION + 'predicted_rows = { tenant = "zeta" }\n' + CHANGE, effect=0.1)
+    session.iterate()
+    evidence = loop.dev_evidence(session.experiment)
+    scores = np.where(evidence.slices["tenant=zeta"][:, None], np.nan, evidence.scores["wider"])
+    monkeypatch.setattr(
+        loop, "dev_evidence", lambda _: replace(evidence, scores={**evidence.scores, "wider": scores})
+    )
+    (found,) = results(session.experiment)
+    assert found.effect.low > 0, "it helps where there are scores"
+    assert found.outcome == "neutral"
 
 
 def test_after_an_amendment_the_iteration_is_scored_again_and_locked(scored):
@@ -122,8 +139,6 @@ def test_an_iteration_cannot_take_an_arms_name(scored):
 
 def test_a_change_after_its_registration_is_noticed(scored, monkeypatch):
     session = scored()
-    from itera_nb.diagnosis import loop
-
     monkeypatch.setattr(loop, "run_part", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         session.iterate()

@@ -140,5 +140,12 @@ def test_a_prompt_is_its_files_its_system_text_and_its_parameters(experiment):
     )
 
 
+def test_code_is_shown_as_python_reads_it(experiment):
+    code = "# -*- coding: latin-1 -*-\ndef answer(row):\n    return 'geb\u00fchr'\n"
+    (experiment.folder / "arms/old.py").write_text(code, "latin-1")
+    arm = ArmSpec(kind="python", target="arms/old.py:answer")
+    assert parent_of(experiment.folder, "old", arm).components == {"implementation": code}
+
+
 def test_what_a_service_does_is_no_component(experiment):
     assert parent_of(experiment.folder, "h", ArmSpec(kind="http", url="http://x.example")).components == {}
