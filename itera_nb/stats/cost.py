@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
-from itera_nb.stats.paired import Codes, Floats, Labels, cluster_codes, cluster_mean
+from itera_nb.stats.paired import Codes, Floats, Labels, cluster_mean, dense_codes
 
 FEW_VALUES = 16
 LARGEST_BOOTSTRAP = 5_000
@@ -80,23 +81,27 @@ def quantile_difference(
     a, b = np.asarray(arm, dtype=np.float64), np.asarray(base, dtype=np.float64)
     if a.ndim != 1 or a.shape != b.shape or a.size < 2 or not (np.isfinite(a).all() and np.isfinite(b).all()):
         raise ValueError("quantiles need two finite arrays over the same rows, at least two")
-    codes = (
-        np.arange(a.size) if cluster is None else np.unique(cluster_codes(cluster), return_inverse=True)[1]
-    )
+    codes = dense_codes(cluster, a.size)
     clusters = int(codes.max()) + 1
     estimate = float(np.quantile(a, q) - np.quantile(b, q))
     if clusters > LARGEST_BOOTSTRAP:
         half = _section_half_width(a, b, rng.permutation(clusters)[codes] % _SECTIONS, q, alpha)
         return Difference(estimate, estimate - half, estimate + half, "sectioning")
     draws = []
-    left = resamples
-    while left:
-        block = min(left, max(_BLOCK // a.size, 1))
-        weight = rng.multinomial(clusters, np.full(clusters, 1 / clusters), size=block)[:, codes]
+    for drawn in resampled(clusters, rng, resamples, width=a.size):
+        weight = drawn[:, codes]
         draws.append(_weighted_quantile(a, weight, q) - _weighted_quantile(b, weight, q))
-        left -= block
     low, high = np.quantile(np.concatenate(draws), [alpha / 2, 1 - alpha / 2])
     return Difference(estimate, float(low), float(high), "bootstrap")
+
+
+def resampled(clusters: int, rng: np.random.Generator, resamples: int, *, width: int) -> Iterator[Codes]:
+    """Blocks (resamples x clusters) of how often each cluster is drawn; a resample needs `width` cells."""
+    left, largest = resamples, max(_BLOCK // width, 1)
+    while left:
+        block = min(left, largest)
+        yield rng.multinomial(clusters, np.full(clusters, 1 / clusters), size=block)
+        left -= block
 
 
 def _counts_bca(

@@ -11,7 +11,15 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from itera_nb.stats.multiplicity import best_of_k_bias
-from itera_nb.stats.paired import Delta, Floats, Labels, cluster_codes, cluster_mean, paired_delta
+from itera_nb.stats.paired import (
+    Delta,
+    Floats,
+    Labels,
+    cluster_codes,
+    cluster_mean,
+    dense_codes,
+    paired_delta,
+)
 
 FEWEST_TOUCHED = 5
 Verdict: TypeAlias = Literal["hardcode suspected", "survives", "unclear", "not testable"]
@@ -189,9 +197,7 @@ def cluster_gate(d: ArrayLike, cluster: Labels) -> ClusterGate:
     than half of the gain with less than a fifth of the rows.
     """
     x = np.asarray(d, dtype=np.float64)
-    codes = np.unique(cluster_codes(cluster), return_inverse=True)[1]
-    if codes.size != x.size:
-        raise ValueError(f"{codes.size} cluster labels for {x.size} rows")
+    codes = dense_codes(cluster, x.size)
     sums, sizes = np.bincount(codes, weights=x), np.bincount(codes)
     if sums.size < 2:
         raise ValueError("leaving a cluster out needs at least two clusters")

@@ -93,14 +93,19 @@ def row_differences(scores_arm: ArrayLike, scores_base: ArrayLike) -> Floats:
     return d
 
 
-def cluster_codes(labels: Labels) -> Codes:
-    """Integer codes 0..G-1 of n cluster labels; every null label (None, NaN, NaT) is a cluster of its own.
+def cluster_codes(labels: Labels, rows: int | None = None) -> Codes:
+    """Integer codes >= 0 of n cluster labels; every null label (None, NaN, NaT) is a cluster of its own.
 
     Compute them once when many intervals are needed: functions here accept codes and pass them through.
+    Raises ValueError for labels that are not one-dimensional, or not `rows` of them.
     """
     values = np.asarray(labels)
+    if values.dtype.kind == "U":  # of a list with a NaN, which is now a text like any other
+        values = np.asarray(labels, dtype=object)
     if values.ndim != 1:
         raise ValueError(f"cluster labels must be one-dimensional, got {values.ndim} dimensions")
+    if rows is not None and values.size != rows:
+        raise ValueError(f"{values.size} cluster labels for {rows} rows")
     dense = values.dtype.kind in "iu" and values.size > 0
     if dense and values.min() >= 0 and values.max() < 16 * values.size + 1024:
         return values.astype(np.intp, copy=False)
@@ -110,6 +115,14 @@ def cluster_codes(labels: Labels) -> Codes:
     codes = codes.astype(np.intp)
     null = np.flatnonzero(codes < 0)
     codes[null] = len(uniques) + np.arange(null.size)
+    return codes
+
+
+def dense_codes(labels: Labels | None, rows: int) -> Codes:
+    """Codes 0..G-1 without gaps; without labels each row is a cluster of its own."""
+    if labels is None:
+        return np.arange(rows)
+    codes: Codes = np.unique(cluster_codes(labels, rows), return_inverse=True)[1]
     return codes
 
 
@@ -239,8 +252,6 @@ def _checked(d: ArrayLike, binary: bool) -> Floats:
 def _cluster_sums(x: Floats, cluster: Labels | None) -> tuple[Floats, Floats]:
     if cluster is None:
         return np.ones(x.size), x
-    codes = cluster_codes(cluster)
-    if codes.size != x.size:
-        raise ValueError(f"{codes.size} cluster labels for {x.size} rows")
+    codes = cluster_codes(cluster, x.size)
     sums: Floats = np.bincount(codes, weights=x).astype(np.float64, copy=False)
     return np.bincount(codes).astype(np.float64), sums

@@ -8,10 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
-from itera_nb.stats.cost import LARGEST_BOOTSTRAP
-from itera_nb.stats.paired import Delta, Floats, Interval, Labels, cluster_codes
+from itera_nb.stats.cost import LARGEST_BOOTSTRAP, resampled
+from itera_nb.stats.paired import Delta, Floats, Interval, Labels, dense_codes
 
-_BLOCK = 4_000_000  # cells of a resampling block: bounds memory at about 32 MB
 SURE = 0.95
 
 
@@ -95,9 +94,7 @@ def cost_per_correct(
 
 def _resampled_means(z: Floats, rng: np.random.Generator, cluster: Labels | None, resamples: int) -> Floats:
     n = len(z)
-    codes = np.arange(n) if cluster is None else np.unique(cluster_codes(cluster), return_inverse=True)[1]
-    if codes.size != n:
-        raise ValueError(f"{codes.size} cluster labels for {n} rows")
+    codes = dense_codes(cluster, n)
     sizes = np.bincount(codes).astype(np.float64)
     sums = np.stack([np.bincount(codes, weights=column) for column in z.T], axis=1)
     clusters = sizes.size
@@ -108,11 +105,5 @@ def _resampled_means(z: Floats, rng: np.random.Generator, cluster: Labels | None
         normal = special.ndtri(rng.random((resamples, spread.size)))
         drawn: Floats = centre + normal * np.sqrt(np.clip(spread, 0, None)) @ axes.T
         return drawn
-    blocks = []
-    left = resamples
-    while left:
-        block = min(left, max(_BLOCK // clusters, 1))
-        weight = rng.multinomial(clusters, np.full(clusters, 1 / clusters), size=block).astype(np.float64)
-        blocks.append(weight @ sums / (weight @ sizes)[:, None])
-        left -= block
-    return np.concatenate(blocks)
+    weights = (w.astype(np.float64) for w in resampled(clusters, rng, resamples, width=clusters))
+    return np.concatenate([w @ sums / (w @ sizes)[:, None] for w in weights])

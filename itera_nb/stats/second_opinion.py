@@ -72,7 +72,7 @@ class SecondOpinion:
     Attributes:
         rows: Rows that both have rated.
         raw: Share of rows with the same label, weighted to all rows.
-        ac1: Gwet's AC1 of the labels, weighted likewise; None below two rows.
+        ac1: Gwet's AC1 of the labels, weighted likewise; None below two effective rows.
         kappa: Cohen's kappa of the same table; NaN where it is undefined.
         alpha: Krippendorff's alpha of graded ratings in the sample; None where all are labels.
         direction: Agreement on who is better; None for single outputs, or where the judge prefers none.
@@ -168,15 +168,16 @@ def _opinion(
     w = w * w.sum() / (w**2).sum()
     table = np.zeros((labels, labels))
     np.add.at(table, (one[both].astype(int), two[both].astype(int)), w)
-    ac1 = _with_unseen(gwet_ac1(table), table)
+    effective = float(table.sum())
+    ac1 = _with_unseen(gwet_ac1(table), table) if effective >= 2 else None
     return SecondOpinion(
         rows=n,
-        raw=float(np.trace(table) / table.sum()),
+        raw=float(np.trace(table)) / effective,
         ac1=ac1,
         kappa=cohen_kappa(table),
         alpha=alpha,
         direction=direction,
-        level=_level(n, float(table.sum()), ac1, direction, paired=paired),
+        level=_level(n, effective, ac1, direction, paired=paired),
     )
 
 
@@ -191,9 +192,13 @@ def _with_unseen(ac1: Agreement, table: Floats) -> Agreement:
     return replace(ac1, low=low, reading="trusted" if low >= 0.6 else "weak")
 
 
-def _level(n: int, effective: float, ac1: Agreement, direction: Direction | None, *, paired: bool) -> Level:
+def _level(
+    n: int, effective: float, ac1: Agreement | None, direction: Direction | None, *, paired: bool
+) -> Level:
     if direction is not None and direction.refuted:
         return "restart"
+    if ac1 is None:
+        return "unclear"
     if ac1.reading == "restart":
         # A low end may be want of rows; a low upper end is not.
         enough = n >= FEWEST_ROWS and effective >= FEWEST_EFFECTIVE

@@ -102,7 +102,4 @@ def _checked(
         raise ValueError("differences and weights must be finite arrays over the same rows")
     if x.size == 0 or w.min() < 0 or w.sum() <= 0:
         raise ValueError("weights must not be negative and must not all be zero")
-    codes = np.arange(x.size) if cluster is None else cluster_codes(cluster)
-    if codes.size != x.size:
-        raise ValueError(f"{codes.size} cluster labels for {x.size} rows")
-    return x, w, codes
+    return x, w, np.arange(x.size) if cluster is None else cluster_codes(cluster, x.size)

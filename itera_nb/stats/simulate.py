@@ -29,8 +29,8 @@ class Design:
     """A planned test: rows, trials, slices (shares that sum to 1), clusters, and the rule that will judge it.
 
     `discordance` is the share of rows on which the two arms differ in one run. `extension_rows` is the
-    registered top-up (0 = none); `rule.alpha` must then be that of each look. `arms` divides alpha, `floor`
-    is the slice margin.
+    registered top-up (0 = none); `rule.alpha` must then be that of each look. `arms` divides the alpha of a
+    pass, `floor` is the slice margin.
     """
 
     rows: int
@@ -232,10 +232,11 @@ def _clustered(design: Design, n: int, effect: float, rng: np.random.Generator, 
 def _outcomes(design: Design, sums: _Sums) -> NDArray[np.intp]:
     rule, draws = design.rule, len(sums.total)
     options = {"binary": design.trials == 1, "clustered": design.cluster_size > 1}
-    alpha = rule.alpha / design.arms
-    every = np.ones_like(sums.total, dtype=bool)
-    whole = _interval(sums.pooled(every), alpha, **options)
-    passed = (rule.passes(whole.estimate, whole.low) & ~whole.limited)[:, 0]
+    total = sums.pooled(np.ones_like(sums.total, dtype=bool))
+    whole = _interval(total, rule.alpha, **options)
+    # Of several arms what is claimed for one is corrected (Holm, here Bonferroni), what is ruled out is not.
+    claimed = _interval(total, rule.alpha / design.arms, **options)
+    passed = (rule.passes(whole.estimate, claimed.low) & ~whole.limited)[:, 0]
     killed = (rule.kills(whole.high) & (~whole.limited | (whole.high < 0)))[:, 0] & ~passed
     outcome = np.full(draws, _INCONCLUSIVE)
     outcome[killed] = _KILL

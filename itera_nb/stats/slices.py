@@ -169,12 +169,13 @@ def scope(
     *,
     graded: bool = False,
     binary: bool = False,
+    drift: float = 0.0,
     reason_to_ship: bool | None = None,
 ) -> Scope:
     """Ship, or re-apply `rule` to the rows outside every flagged slice, for an arm whose aggregate passes.
 
-    Arguments as in `slice_deltas`; the choice of slices is data-driven, so show the shrunken effects with a
-    scope.
+    Arguments as in `slice_deltas`; `drift` is the variance by which the aggregate was widened. The choice of
+    slices is data-driven, so show the shrunken effects with a scope.
     """
     flagged = tuple(x.name for x in judged if x.level == "flagged")
     kept = tuple(x.name for x in judged if x.level != "flagged")
@@ -188,6 +189,7 @@ def scope(
         return Scope("inconclusive", (), flagged, None, None)
     codes = None if cluster is None else cluster_codes(cluster)[inside]
     delta = paired_delta(d[inside], codes, alpha=rule.alpha, graded=graded, binary=binary)
+    delta = delta.widened(drift) if drift else delta
     decision = decide(delta, rule, reason_to_ship=reason_to_ship)
     outcome: Literal["scope", "inconclusive"] = "scope" if decision.outcome == "pass" else "inconclusive"
     return Scope(outcome, kept, flagged, delta, decision)

@@ -69,3 +69,5 @@ def test_bad_values_are_refused(rng):
         mean_difference([1.0, np.nan], rng)
     with pytest.raises(ValueError):
         quantile_difference([1.0, 2.0], [1.0], rng)
+    with pytest.raises(ValueError, match="3 cluster labels for 2 rows"):
+        quantile_difference([1.0, 2.0], [1.0, 2.0], rng, ["a", "b", "c"])

@@ -89,6 +89,7 @@ def test_null_labels_are_clusters_of_their_own():
     assert codes[0] == codes[4]
     assert np.unique(cluster_codes(np.array([1.5, np.nan, np.nan, 1.5]))).size == 3
     assert paired_delta([1, 0, -1, 0, 1, 0], labels).clusters == 5
+    assert np.unique(cluster_codes(["a", float("nan"), float("nan"), "a"])).size == 3
 
 
 def test_integer_labels_may_be_sparse_or_negative():

@@ -133,6 +133,15 @@ def test_few_rows_that_stand_for_many_are_no_proof_of_disagreement():
     assert paired_opinion(first, first).level == "trusted"
 
 
+def test_a_row_that_stands_for_nearly_all_others_leaves_the_precision_of_one():
+    """29 discordant rows, and one that stands for 971: AC1 has less than two effective rows."""
+    first, weight = np.r_[np.ones(29), 0], np.r_[np.ones(29), 971]
+    found = paired_opinion(first, first, weight)
+    assert (found.rows, found.raw, found.ac1, found.level) == (30, 1.0, None, "unclear")
+    assert found.direction.supported
+    assert paired_opinion(first, -first, weight).level == "restart", "the direction is refuted"
+
+
 def test_weights_bring_an_enriched_sample_back_to_all_rows():
     """Judges agree on 60 % of discordant and 95 % of concordant rows; a tenth of 20,000 rows is discordant."""
     rng = np.random.default_rng(11)

@@ -135,6 +135,13 @@ def test_more_arms_cost_power(rng):
     assert outcome_odds(three, 0.08, rng).ship < outcome_odds(one, 0.08, rng).ship
 
 
+def test_more_arms_do_not_make_a_kill_harder():
+    """Holm corrects what is claimed for an arm; the interval that rules a gain out is the printed one."""
+    one, three = (Design(400, RULE, 0.15, 3, arms=arms) for arms in (1, 3))
+    found, other = (outcome_odds(design, 0.0, np.random.default_rng(4)) for design in (one, three))
+    assert other.kill == pytest.approx(found.kill, abs=0.005)
+
+
 def test_fewer_than_twenty_rows_never_ship(rng):
     odds = outcome_odds(Design(16, RULE, 0.4, 1), 0.4, rng)
     assert (odds.ship, odds.scope) == (0, 0)

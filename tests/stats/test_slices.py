@@ -102,6 +102,15 @@ def test_scope_keeps_what_still_passes():
     assert strict.outcome == "inconclusive"
 
 
+def test_a_scope_is_widened_as_its_aggregate_is():
+    d = np.r_[rows(60, 10, 230), rows(5, 45, 50)]
+    members = {"en": np.arange(400) < 300, "de": np.arange(300, 400)}
+    judged = judge_slices(slice_deltas(d, members))
+    found = scope(d, members, judged, Rule(), drift=0.01)
+    assert found.delta == paired_delta(d[:300]).widened(0.01)
+    assert found.outcome == "inconclusive"
+
+
 def test_nothing_left_is_inconclusive():
     d = rows(5, 45, 50)
     members = {"all": np.ones(100, dtype=bool)}
