@@ -255,6 +255,15 @@ def test_identical_trials_and_a_single_trial_on_one_side():
     assert uneven.estimate == pytest.approx(report.estimate)
 
 
+def test_re_runs_of_rows_that_have_no_partner_say_nothing_about_noise():
+    base, arm = two(20, 10, 5, 5)
+    twice = [frame([1, 0]).assign(row_id=name) for name in ("only baseline", "only arm")]
+    report = compare(pd.concat([base, twice[0]]), pd.concat([arm, twice[1]]), id="row_id", score="correct")
+    assert report.n == 40
+    assert report.rerun_se is None
+    assert "re-run noise is not known" in str(report)
+
+
 def test_unpaired_rows_are_listed_and_bounded():
     base, arm = two(80, 60, 5, 55)
     report = compare(base, arm.iloc[:-4])

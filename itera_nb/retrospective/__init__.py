@@ -11,9 +11,8 @@ from typing import Any
 
 from itera_nb.retrospective.answer import answer, asked
 from itera_nb.retrospective.pairing import pair
-from itera_nb.retrospective.reading import load
+from itera_nb.retrospective.reading import Columns, load
 from itera_nb.retrospective.report import ComparisonReport
-from itera_nb.retrospective.sides import Columns
 from itera_nb.stats.decision import Goal
 
 __all__ = ["ComparisonReport", "compare"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,12 +11,13 @@ from numpy.typing import NDArray
 
 from itera_nb.exceptions import DataError, IteraError
 from itera_nb.report.wording import size
-from itera_nb.retrospective.pairing import Paired
+from itera_nb.retrospective.pairing import ARM, BASELINE, Paired
+from itera_nb.retrospective.reading import Columns, shown
 from itera_nb.retrospective.report import ComparisonReport, Outcome, SliceEffect
-from itera_nb.retrospective.sides import Columns, shown
+from itera_nb.scoring.evidence import Comparison, compare
 from itera_nb.spec import Effect, parse_effect
 from itera_nb.stats import decision, missing, noise, power, slices
-from itera_nb.stats.paired import Delta, Floats, paired_delta, row_differences, row_means
+from itera_nb.stats.paired import Delta, Floats, row_means
 from itera_nb.verdict.record import EffectRecord
 
 UNPAIRED_SHARE = 0.05
@@ -78,41 +80,28 @@ def _fraction(option: str, value: str | float) -> float:
 
 def answer(paired: Paired, columns: Columns, question: Question) -> ComparisonReport:
     """Everything that the rows say, by intention to treat as in a verdict."""
-    pairs = slice(0, paired.n)
-    lost = tuple(int(np.isnan(x[pairs]).sum()) for x in (paired.base, paired.arm))
-    scored = ~np.isnan(row_differences(paired.arm[pairs], paired.base[pairs]))
-    n = int(scored.sum())
-    if not n:
+    every = paired.evidence
+    if not every.scored(ARM, BASELINE).any():
         raise DataError("no row has a score on both sides", fix="--score COLUMN")
-    base_scores, arm_scores = paired.base[pairs][scored], paired.arm[pairs][scored]
-    members = {name: rows[scored] for name, rows in paired.slices.items()}
-    base, arm = row_means(base_scores), row_means(arm_scores)
-    rule = question.rule(float(base.mean()))
-    trials = (base_scores.shape[1], arm_scores.shape[1])
-    graded = any(bool(np.any((x > 0) & (x < 1))) for x in (paired.base, paired.arm))
-    binary = trials == (1, 1) and not graded
-    cluster = None if paired.cluster is None else paired.cluster[pairs][scored]
-    d = row_differences(arm, base)
-    delta = paired_delta(d, cluster, alpha=rule.alpha, graded=graded, binary=binary)
-    drifts = [_drift(*side) for side in zip((base_scores, arm_scores), paired.aligned, strict=True)]
-    if any(drifts):
-        delta = delta.widened(sum(drifts))
-    parts = slices.slice_deltas(d, members, cluster, alpha=rule.alpha, graded=graded, binary=binary)
+    rule = question.rule(missing.mean_score(every.complete(ARM, BASELINE).scores[BASELINE]))
+    compared = compare(every, ARM, BASELINE, rule.alpha)
+    seen, d, delta = compared.evidence, compared.d, compared.delta
+    base, arm = (row_means(seen.scores[side]) for side in (BASELINE, ARM))
+    scores = {"graded": every.graded, "binary": compared.binary}
+    parts = slices.slice_deltas(d, seen.slices, seen.cluster, alpha=rule.alpha, **scores)
     judged = slices.judge_slices(parts, margin=question.max_slice_loss)
-    scope = slices.scope(d, members, judged, rule, cluster, graded=graded, binary=binary, reason_to_ship=True)
-    gaps = missing.bounds(
-        paired.arm, paired.base, paired.cluster, alpha=rule.alpha, graded=graded, binary=binary
+    scope = slices.scope(
+        d, seen.slices, judged, rule, seen.cluster, drift=compared.drift, reason_to_ship=True, **scores
     )
-    strict = gaps.worst_must_pass or len(paired.arm) - paired.n > UNPAIRED_SHARE * len(paired.arm)
+    lost = [int(np.isnan(every.scores[side][: paired.n]).sum()) for side in (BASELINE, ARM)]
+    gaps = missing.bounds(
+        every.scores[ARM], every.scores[BASELINE], every.cluster, alpha=rule.alpha, **scores
+    )
+    strict = gaps.worst_must_pass or len(every.ids) - paired.n > UNPAIRED_SHARE * len(every.ids)
     standing = _stand(delta, rule, scope, gaps.worst, strict=strict)
-    rerun = noise.rerun_noise(arm_scores, base_scores) if min(trials) > 1 else None
+    repeated = seen.repeated(ARM, BASELINE)
+    rerun = noise.rerun_noise(seen.scores[ARM], seen.scores[BASELINE]) if repeated else None
     sizing = _sizing(delta, rule)
-    cautions = decision.cautions(delta, baseline_rate=float(base.mean()), graded=graded, worst=float(d.min()))
-    moved = [
-        f"The trials of {shown(name)} move all rows together; the interval is widened for it."
-        for name, drift in zip(paired.names, drifts, strict=True)
-        if drift
-    ]
     return ComparisonReport(
         outcome=standing.outcome,
         reason=standing.reason,
@@ -125,10 +114,10 @@ def answer(paired: Paired, columns: Columns, question: Question) -> ComparisonRe
         margin=question.margin,
         max_slice_loss=question.max_slice_loss,
         alpha=rule.alpha,
-        n=n,
+        n=delta.n,
         clusters=delta.clusters,
-        trials=trials,
-        graded=graded,
+        trials=(every.scores[BASELINE].shape[1], every.scores[ARM].shape[1]),
+        graded=every.graded,
         baseline_score=float(base.mean()),
         arm_score=float(arm.mean()),
         estimate=delta.estimate,
@@ -137,7 +126,7 @@ def answer(paired: Paired, columns: Columns, question: Question) -> ComparisonRe
         arm_ahead=int((d > 0).sum()),
         baseline_ahead=int((d < 0).sum()),
         tied=int((d == 0).sum()),
-        slices=tuple(_slice(s, members[s.name], base, arm) for s in judged),
+        slices=tuple(_slice(s, seen.slices[s.name], base, arm) for s in judged),
         scope=standing.scope,
         unpaired=paired.unpaired,
         missing=(lost[0], lost[1]),
@@ -149,14 +138,19 @@ def answer(paired: Paired, columns: Columns, question: Question) -> ComparisonRe
         detectable=sizing.detectable,
         planned_effect=sizing.planned,
         rows_needed=sizing.rows,
-        warnings=(*(note.text for note in cautions), *moved),
+        warnings=tuple(_warnings(paired.names, compared, every.graded)),
     )
 
 
-def _drift(scores: Floats, aligned: bool) -> float:
-    """Variance (squared fraction) to add where named trials moved all rows together, as a verdict does."""
-    complete = scores[~np.isnan(scores).any(axis=1)]
-    return noise.trial_drift(complete).added_variance if aligned and min(complete.shape) > 1 else 0.0
+def _warnings(names: tuple[str, str], compared: Comparison, graded: bool) -> Iterator[str]:
+    seen, d = compared.evidence, compared.d
+    rate = missing.mean_score(seen.scores[BASELINE])
+    for note in decision.cautions(compared.delta, baseline_rate=rate, graded=graded, worst=float(d.min())):
+        yield note.text
+    for name, side in zip(names, (BASELINE, ARM), strict=True):
+        drift = seen.drift(side)
+        if drift is not None and not drift.exchangeable:
+            yield f"The trials of {shown(name)} move all rows together; the interval is widened for it."
 
 
 def _slice(judged: slices.SliceResult, rows: NDArray[np.bool_], base: Floats, arm: Floats) -> SliceEffect:

@@ -15,7 +15,7 @@ import numpy as np
 from itera_nb.exceptions import DataError, IteraError, StoppedError
 from itera_nb.metrics.judge import Case, Judge
 from itera_nb.retrospective.judge_report import Corrected, JudgeReport
-from itera_nb.retrospective.sides import Cell, listed, score_of
+from itera_nb.retrospective.reading import Cell, listed, present_ids, score_of, text_cell
 from itera_nb.scoring.attempts import AttemptLog
 from itera_nb.scoring.budget import BudgetReachedError
 from itera_nb.scoring.judge_check import HUMAN, NONE, Asked, ask_model, rated, rating_items, rng_of
@@ -183,11 +183,16 @@ def _read(question: Question, seed: str) -> _Lines:
         )
     columns = DuckDBRelation(question.file, None).columns
     optional = [question.against, question.expected, question.human]
-    wanted = [question.output, *question.inputs, *(c for c in optional if c)]
+    wanted = list(dict.fromkeys([question.output, *question.inputs, *(c for c in optional if c)]))
     require_columns(columns, [question.id, *wanted], str(question.file))
-    table = DuckDBRelation(question.file, question.id, text=columns).keys(list(dict.fromkeys(wanted)))
-    cells: dict[str, list[Cell]] = {c: table.column(c).to_pylist() for c in table.column_names}
-    ids = _ids(question, cells[question.id])
+    relation = DuckDBRelation(question.file, question.id, text=columns)
+    keys = relation.keys([]).column(question.id)
+    ids = _ids(question, keys.to_pylist())
+    cells: dict[str, list[Cell]] = {c: [] for c in wanted}
+    # Not their keys: of a text of more than a few words that is a hash.
+    for batch in relation.rows(keys, wanted):
+        for column in wanted:
+            cells[column] += map(text_cell, batch.column(column).to_pylist())
     chosen = _chosen(question, ids, seed)
     human = _human(question, cells, ids)
     return _Lines([ids[i] for i in chosen], [_case(question, cells, i) for i in chosen], human[chosen])
@@ -198,12 +203,8 @@ def _ids(question: Question, cells: Sequence[Cell]) -> list[str]:
         raise DataError(
             f"{question.file}: there are no lines below the header", fix="give a file with one output a line"
         )
-    ids = [c for c in cells if c]
-    if not ids or len(ids) < len(cells):
-        what = f"column {question.id!r} is empty on {len(cells) - len(ids)} of {len(cells)} lines"
-        raise DataError(f"{question.file}: {what}", fix="give every line an id")
-    seen: set[str] = set()
-    twice = [i for i in ids if i in seen or seen.add(i)]  # type: ignore[func-returns-value]
+    ids = present_ids(cells, question.id, str(question.file))
+    twice = [i for i, lines in Counter(ids).items() if lines > 1]
     if twice:
         raise DataError(
             f"{question.file}: {len(twice)} ids stand on more than one line ({listed(twice)})",

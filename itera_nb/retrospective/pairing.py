@@ -1,4 +1,4 @@
-"""Rows of both sides in one order: scores, slices and clusters as arrays, and what has no partner."""
+"""Rows of both sides in one order: the evidence that a verdict looks at, and what has no partner."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from itera_nb.exceptions import DataError
-from itera_nb.retrospective.sides import FIRST_IDS, Cell, Columns, Side, listed, score_of
+from itera_nb.retrospective.reading import FIRST_IDS, Cell, Columns, Side, listed, present_ids, score_of
+from itera_nb.scoring.evidence import Evidence
 from itera_nb.source.slices import slice_id
 from itera_nb.stats.paired import Codes, Floats
 
+BASELINE, ARM = "baseline", "arm"
 MOST_SLICES = 20
 MOST_CELLS = 20_000_000
 
@@ -30,19 +32,11 @@ class Unpaired:
 
 @dataclass(frozen=True, slots=True)
 class Paired:
-    """Scores (rows x trials, NaN for none) over the rows of either side; the first `n` rows are paired.
-
-    `slices` are masks of the paired rows, `cluster` holds codes of all rows. `aligned`: whether a column of
-    `base`, and of `arm`, is one trial of all rows.
-    """
+    """Evidence of `BASELINE` and `ARM` on the rows of either side, of which the first `n` are on both."""
 
     names: tuple[str, str]
+    evidence: Evidence
     n: int
-    base: Floats
-    arm: Floats
-    slices: dict[str, NDArray[np.bool_]]
-    cluster: Codes | None
-    aligned: tuple[bool, bool]
     unpaired: Unpaired
 
 
@@ -62,31 +56,33 @@ def pair(sides: tuple[Side, Side], columns: Columns) -> Paired:
         )
     rows = [*shared, *only_one, *only_two]
     place = {row: i for i, row in enumerate(rows)}
-    base, arm = (_matrix(side, own, columns, place) for side, own in zip(sides, ids, strict=True))
-    cluster = None if columns.cluster is None else _codes(_labels(sides, ids, columns.cluster), rows)
-    return Paired(
-        names=(sides[0].name, sides[1].name),
-        n=len(shared),
-        base=base,
-        arm=arm,
-        slices=_masks(sides, ids, columns, shared),
-        cluster=cluster,
-        aligned=(_aligned(sides[0], base, columns.trial), _aligned(sides[1], arm, columns.trial)),
-        unpaired=Unpaired(
-            len(only_one), tuple(only_one[:FIRST_IDS]), len(only_two), tuple(only_two[:FIRST_IDS])
-        ),
+    scores = {
+        arm: _matrix(side, own, columns, place)
+        for arm, side, own in zip((BASELINE, ARM), sides, ids, strict=True)
+    }
+    named = zip(scores.items(), sides, strict=True)
+    evidence = Evidence(
+        ids=tuple(rows),
+        scores=scores,
+        failed={},
+        slices=_masks(sides, ids, columns, rows, len(shared)),
+        cluster=None if columns.cluster is None else _codes(_labels(sides, ids, columns.cluster), rows),
+        weights=None,
+        modes={},
+        cost={},
+        latency={},
+        secondary={},
+        unordered=frozenset(arm for (arm, own), side in named if not _aligned(side, own, columns.trial)),
     )
+    apart = Unpaired(len(only_one), tuple(only_one[:FIRST_IDS]), len(only_two), tuple(only_two[:FIRST_IDS]))
+    return Paired((sides[0].name, sides[1].name), evidence, len(shared), apart)
 
 
 def _ids(side: Side, columns: Columns) -> list[str]:
     cells = side.table[columns.id]
-    ids = [c for c in cells if c]
     if not cells:
         raise DataError(f"{side.where} has no rows", fix="export the results again")
-    if len(ids) < len(cells):
-        what = f"column {columns.id!r} is empty on {len(cells) - len(ids)} of {len(cells)} lines"
-        raise DataError(f"{side.where}: {what}", fix="give every row an id")
-    return ids
+    return present_ids(cells, columns.id, side.where)
 
 
 def _matrix(side: Side, ids: list[str], columns: Columns, place: Mapping[str, int]) -> Floats:
@@ -132,6 +128,7 @@ def _trial_rank(side: Side, ids: list[str], column: str | None) -> NDArray[np.in
 
 
 def _aligned(side: Side, scores: Floats, column: str | None) -> bool:
+    """Whether a column of the scores is one trial of all rows."""
     return column is not None and len(set(side.table[column])) == scores.shape[1]
 
 
@@ -152,14 +149,14 @@ def _labels(sides: tuple[Side, Side], ids: list[list[str]], column: str) -> dict
 
 
 def _masks(
-    sides: tuple[Side, Side], ids: list[list[str]], columns: Columns, shared: Sequence[str]
+    sides: tuple[Side, Side], ids: list[list[str]], columns: Columns, rows: Sequence[str], paired: int
 ) -> dict[str, NDArray[np.bool_]]:
-    """Slice id -> mask of the paired rows, largest slice first within a column."""
+    """Slice id -> mask of all rows, the largest slice of the first `paired` first within a column."""
     values: dict[str, list[str]] = {}
     for column in columns.slices:
         labels = _labels(sides, ids, column)
-        values[column] = [slice_id(column, labels.get(row)) for row in shared]
-    sizes = {column: Counter(names) for column, names in values.items()}
+        values[column] = [slice_id(column, labels.get(row)) for row in rows]
+    sizes = {column: Counter(names[:paired]) for column, names in values.items()}
     if sum(map(len, sizes.values())) > MOST_SLICES:
         found = ", ".join(f"{column} {len(size)}" for column, size in sizes.items())
         raise DataError(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from itera_nb.report.view import View
 from itera_nb.retrospective.pairing import Unpaired
-from itera_nb.retrospective.sides import Columns
+from itera_nb.retrospective.reading import Columns
 from itera_nb.stats.decision import Goal
 from itera_nb.stats.slices import Level, Wording
 from itera_nb.verdict.record import EffectRecord

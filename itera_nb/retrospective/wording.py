@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from itera_nb.report.tables import table
 from itera_nb.report.view import View
 from itera_nb.report.wording import NBSP, count, interval, level, points, shorten, size
+from itera_nb.retrospective.reading import listed, shown
 from itera_nb.retrospective.report import NEVER_SHIP, ComparisonReport, SliceEffect
-from itera_nb.retrospective.sides import listed, shown
 
 WIDTH = 100
 _LABEL = 12

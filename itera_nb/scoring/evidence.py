@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from itera_nb.exceptions import ArmError
 from itera_nb.spec import Spec
 from itera_nb.stats import noise, paired
 from itera_nb.stats.paired import Delta
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Floats: TypeAlias = NDArray[np.float64]
 
@@ -59,6 +61,7 @@ class Evidence:
             call is 0. A metric without any score is absent.
         reference: The arm that a pairwise scorer compares with, whose scores are 0; None for other scorers.
         judge: What a judge did; None where the metric asks none.
+        unordered: Arms whose t-th scores of two rows are not of the same re-run.
     """
 
     ids: tuple[str, ...]
@@ -73,6 +76,7 @@ class Evidence:
     secondary: dict[str, dict[str, float]]
     reference: str | None = None
     judge: JudgeFigures | None = None
+    unordered: frozenset[str] = frozenset()
 
     @property
     def pairwise(self) -> bool:
@@ -133,7 +137,9 @@ class Evidence:
         """Whether one arm's trials are exchangeable; None with fewer than two trials or complete rows."""
         scores = self.scores[arm]
         complete = scores[~np.isnan(scores).any(axis=1)]
-        return noise.trial_drift(complete) if min(complete.shape) > 1 else None
+        if arm in self.unordered or min(complete.shape) < 2:
+            return None
+        return noise.trial_drift(complete)
 
     def repeated(self, *arms: str) -> bool:
         """Whether each arm has a row with two scores: without one there is no re-run noise to measure."""
@@ -147,6 +153,8 @@ class Evidence:
 
 def slice_masks(rows: pd.DataFrame, columns: Sequence[str]) -> dict[str, NDArray[np.bool_]]:
     """Slice id -> n-mask for every value of every slice column, largest slice first within a column."""
+    import pandas as pd
+
     from itera_nb.source.slices import slice_id
 
     masks: dict[str, NDArray[np.bool_]] = {}
@@ -171,6 +179,8 @@ def collect(results: pd.DataFrame, rows: pd.DataFrame, spec: Spec, modes: Mappin
     Raises:
         ValueError: If a row of `rows` is absent from an arm: a row never leaves the denominator.
     """
+    import pandas as pd
+
     from itera_nb.metrics.severity import severity_weights
     from itera_nb.scoring.results import secondary_column
 
@@ -275,6 +285,8 @@ class Comparison:
 
     Attributes:
         evidence: The rows with a score on both sides; `d` has their order.
+        drift: Variance (squared fraction) that trials which moved all rows together add to any mean; it is
+            in `delta`.
     """
 
     arm: str
@@ -282,6 +294,7 @@ class Comparison:
     d: Floats
     delta: Delta
     binary: bool
+    drift: float
 
 
 def compare(evidence: Evidence, arm: str, baseline: str, alpha: float) -> Comparison:
@@ -302,4 +315,4 @@ def compare(evidence: Evidence, arm: str, baseline: str, alpha: float) -> Compar
     binary = binary and not indirect
     delta = paired.paired_delta(d, evidence.cluster, alpha=alpha, graded=graded, binary=binary)
     drift = sum(x.added_variance for x in (evidence.drift(arm), evidence.drift(baseline)) if x)
-    return Comparison(arm, evidence, d, delta.widened(drift) if drift else delta, binary)
+    return Comparison(arm, evidence, d, delta.widened(drift) if drift else delta, binary, drift)

@@ -175,6 +175,7 @@ def _arm_record(
             cluster,
             graded=evidence.graded,
             binary=compared.binary,
+            drift=compared.drift,
             reason_to_ship=_reason_to_ship(spec, cost),
         )
         standing = _with_slices(standing, scope)

@@ -6,6 +6,8 @@ import json
 import re
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from itera_nb.cli.judge_check import judge_check
@@ -73,10 +75,10 @@ def world(tmp_path, monkeypatch):
     (state / "seed").write_text("the same sample in every run of the test", "utf-8")
     (tmp_path / "rubric.md").write_text("Good replies ask for the order id.", "utf-8")
 
-    def run(server, *arguments, second=SECOND):
+    def run(server, *arguments, second=SECOND, file="outputs.csv"):
         reach = [f"--base-url=anthropic={server.url}", f"--base-url=openai={server.url}/v1"]
         reach += ["--api-key-env=anthropic=JUDGE_KEY", "--api-key-env=openai=JUDGE_KEY"]
-        fixed = ["outputs.csv", "--rubric=rubric.md", f"--model={JUDGE}", f"--second={second}"]
+        fixed = [file, "--rubric=rubric.md", f"--model={JUDGE}", f"--second={second}"]
         columns = ["--id=ticket", "--output=reply", "--inputs=body"]
         return judge_check.main([*fixed, *columns, *reach, *arguments], standalone_mode=False)
 
@@ -254,6 +256,32 @@ def test_money_of_another_audit_is_not_this_ones(report):
     assert two["spent_usd"] == pytest.approx(one["spent_usd"], rel=0.1)
 
 
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_a_judge_and_a_person_see_whole_outputs(world, suffix):
+    """Texts longer than a key: the worksheet and every question hold them as they are in the file."""
+    reply = "Please send the order id. " + "It stands in the mail that we sent. " * 40
+    rows = [
+        {"ticket": f"t{n}", "body": f"{n} " + "Where is it? " * 30, "reply": f"{n} {reply}", "ok": n % 2}
+        for n in range(6)
+    ]
+    path = Path(f"outputs.{suffix}")
+    if suffix == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    elif suffix == "jsonl":
+        path.write_text("\n".join(map(json.dumps, rows)), "utf-8")
+    else:
+        with path.open("w", newline="", encoding="utf-8") as file:
+            table = csv.DictWriter(file, list(rows[0]))
+            table.writeheader()
+            table.writerows(rows)
+    with MessagesServer(honest) as server:
+        world(server, "--human=ok", second="human", file=str(path))
+        told = [json.dumps(body) for body in server.requests]
+    for row in rows:
+        assert any(row["reply"].strip() in one and row["body"].strip() in one for one in told)
+        assert any(row["reply"].strip() in line[3] for line in ratings(Path("outputs-ratings.csv")))
+
+
 def test_a_file_without_lines_and_one_that_is_no_table(world):
     with MessagesServer(honest) as server:
         Path("outputs.csv").write_text("ticket,body,reply\n", "utf-8")
@@ -268,6 +296,12 @@ def test_a_file_without_lines_and_one_that_is_no_table(world):
             world(server)
         assert "latin1" in caught.value.fix
         assert server.requests == []
+
+
+def test_an_id_on_three_lines_is_one_id(world):
+    Path("outputs.csv").write_text("ticket,body,reply\nt1,a,b\nt1,a,b\nt1,a,b\nt2,a,b\n", "utf-8")
+    with MessagesServer(honest) as server, pytest.raises(DataError, match=r"1 ids? stands? on .* \(t1\)"):
+        world(server)
 
 
 def test_a_sample_of_lines(report):
