@@ -145,8 +145,7 @@ def answer(paired: Paired, columns: Columns, question: Question) -> ComparisonRe
 def _warnings(names: tuple[str, str], compared: Comparison, graded: bool) -> Iterator[str]:
     seen, d = compared.evidence, compared.d
     rate = missing.mean_score(seen.scores[BASELINE])
-    for note in decision.cautions(compared.delta, baseline_rate=rate, graded=graded, worst=float(d.min())):
-        yield note.text
+    yield from decision.cautions(compared.delta, baseline_rate=rate, graded=graded, worst=float(d.min()))
     for name, side in zip(names, (BASELINE, ARM), strict=True):
         drift = seen.drift(side)
         if drift is not None and not drift.exchangeable:

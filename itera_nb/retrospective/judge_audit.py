@@ -295,7 +295,7 @@ def _opinions(
         labels = np.array(ask_model(asked, panel, question.second), dtype=np.float64)
         found[question.second] = _opinion(question, question.second, first, labels, drawn)
     if question.human is not None:
-        everywhere = Sample(np.arange(first.size), np.ones(first.size), np.zeros(first.size, dtype=bool))
+        everywhere = Sample(np.arange(first.size), np.ones(first.size))
         name = f"a person (column {question.human})"
         found[name] = _opinion(question, HUMAN, first, lines.human, everywhere)
         random = lines.human

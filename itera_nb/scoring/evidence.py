@@ -155,11 +155,12 @@ def slice_masks(rows: pd.DataFrame, columns: Sequence[str]) -> dict[str, NDArray
     """Slice id -> n-mask for every value of every slice column, largest slice first within a column."""
     import pandas as pd
 
-    from itera_nb.source.slices import slice_id
+    from itera_nb.source.slices import slice_id, text_of
 
     masks: dict[str, NDArray[np.bool_]] = {}
     for column in columns:
-        labels = rows[column].astype(str)
+        texts = {value: text_of(value) for value in rows[column].dropna().unique().tolist()}
+        labels = rows[column].map(texts).astype(object).fillna("")
         codes, values = pd.factorize(labels)
         place = {str(value): code for code, value in enumerate(values)}
         for value in labels.value_counts().index:

@@ -66,14 +66,6 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
-    """A caution printed with a result: a stable code and a sentence."""
-
-    code: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
 class Decision:
     """What the aggregate says about one arm. `reason` is a code, `sentence` is for the page."""
 
@@ -152,8 +144,8 @@ def literal_rule(
 
 
 def cautions(
-    delta: Delta, *, baseline_rate: float | None = None, graded: bool = False, worst: float | None = None
-) -> tuple[Note, ...]:
+    delta: Delta, *, baseline_rate: float, graded: bool = False, worst: float | None = None
+) -> tuple[str, ...]:
     """Warnings about the data behind an interval, in fixed order.
 
     `baseline_rate` is the baseline's mean score (fraction), `worst` the smallest row difference; with
@@ -161,20 +153,24 @@ def cautions(
     """
     notes = []
     if FEWEST_CLUSTERS <= delta.clusters < 20 <= delta.n:
-        text = f"Only {delta.clusters} clusters: the interval rests on few independent units."
-        notes.append(Note("few_clusters", text))
+        notes.append(f"Only {delta.clusters} clusters: the interval rests on few independent units.")
     if delta.largest_cluster > 0.2 and delta.clusters < delta.n:
-        notes.append(Note("dominant_cluster", f"One cluster holds {delta.largest_cluster:.0%} of the rows."))
-    if baseline_rate is not None and baseline_rate >= 0.97:
-        text = f"The baseline already scores {baseline_rate:.1%}: this test can hardly show a gain."
-        notes.append(Note("ceiling", text))
+        notes.append(f"One cluster holds {delta.largest_cluster:.0%} of the rows.")
+    if baseline_rate >= 0.97:
+        notes.append(f"The baseline already scores {baseline_rate:.1%}: this test can hardly show a gain.")
     if delta.discordant == 0:
-        notes.append(Note("no_discordant_rows", f"Arm and baseline agree on all {delta.n} rows."))
+        notes.append(f"Arm and baseline agree on all {delta.n} rows.")
     if graded and worst is not None and worst > -0.5:
-        bound = 1 - 0.05 ** (1 / delta.n)
-        text = f"Tail not observed: up to {bound:.1%} of rows could lose half a point or more unseen."
-        notes.append(Note("tail_not_observed", text))
+        bound = no_event_bound(delta.n)
+        notes.append(f"Tail not observed: up to {bound:.1%} of rows could lose half a point or more unseen.")
     return tuple(notes)
+
+
+def no_event_bound(n: int, confidence: float = 0.95) -> float:
+    """Upper bound of a rate of which no event was seen in n rows: 1 - .05^(1/n), 4.9 % at n = 60."""
+    if n < 1:
+        raise ValueError(f"a bound needs at least one row, got {n}")
+    return float(-np.expm1(np.log1p(-confidence) / n))
 
 
 def effect_text(delta: Delta) -> str:

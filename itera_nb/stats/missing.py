@@ -42,14 +42,6 @@ class MissingReport:
         return self.arm_missing == 0 and self.base_missing == 0
 
 
-@dataclass(frozen=True, slots=True)
-class Tipping:
-    """How many of the arm's `missing` cells may be failures with the pass kept; None for none at all."""
-
-    missing: int
-    tolerated: int | None
-
-
 def mean_score(scores: ArrayLike) -> float:
     """Mean (fraction) over the rows with a score, each the mean of its trials that have one.
 
@@ -81,23 +73,23 @@ def bounds(
     arm, base = _two_sides(scores_arm, scores_base)
     lost_a, lost_b = np.isnan(arm), np.isnan(base)
     other_side = lost_a if pairwise else lost_b
-
     d = row_differences(arm, base)
     known = ~np.isnan(d)
+    kept = cluster if cluster is None or known.all() else np.asarray(cluster)[known]
 
     def effect(d: Floats, cluster: Labels | None) -> Delta:
         return paired_delta(d, cluster, alpha=alpha, graded=graded, binary=binary)
 
-    kept = cluster if cluster is None or known.all() else np.asarray(cluster)[known]
+    def filled(of_arm: float, of_base: float) -> Delta:
+        sides = np.where(lost_a, of_arm, arm), np.where(lost_b, of_base, base)
+        return effect(row_differences(*sides), cluster)
 
-    rows = PairedTable.from_scores(lost_a.any(axis=1), other_side.any(axis=1))
     share_a, share_b = float(lost_a.mean()), float(other_side.mean())
-    midp = mcnemar_midp(rows)
-    lowest = -1.0 if pairwise else 0.0
+    midp = mcnemar_midp(PairedTable.from_scores(lost_a.any(axis=1), other_side.any(axis=1)))
     return MissingReport(
         itt=effect(d[known], kept) if known.any() else None,
-        worst=effect(row_differences(np.where(lost_a, lowest, arm), np.where(lost_b, 1.0, base)), cluster),
-        best=effect(row_differences(np.where(lost_a, 1.0, arm), np.where(lost_b, 0.0, base)), cluster),
+        worst=filled(-1.0 if pairwise else 0.0, 1.0),
+        best=filled(1.0, 0.0),
         arm_missing=share_a,
         base_missing=share_b,
         midp=midp,
@@ -111,12 +103,12 @@ def tipping_point(
     passes: Callable[[Floats], bool],
     *,
     pairwise: bool = False,
-) -> Tipping:
+) -> int | None:
     """Largest number of missing arm cells that may be failures, the others successes, with `passes(d)` true.
 
-    `passes` gets the n row differences; missing baseline scores count 1 (the worst for the arm). Cells fail
-    in row order; where scores are preferences (`pairwise`) a failure is a loss. Bisection: a pass is taken to
-    be lost for good once lost.
+    None where not even none may. `passes` gets the n row differences; missing baseline scores count 1 (the
+    worst for the arm). Cells fail in row order; where scores are preferences (`pairwise`) a failure is a
+    loss. Bisection: a pass is taken to be lost for good once lost.
     """
     arm, base = _two_sides(scores_arm, scores_base)
     base = np.where(np.isnan(base), 1.0, base)
@@ -129,12 +121,12 @@ def tipping_point(
         return passes(row_differences(trial, base))
 
     if not holds(0):
-        return Tipping(cells.size, None)
+        return None
     low, high = 0, cells.size + 1
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if holds(middle) else (low, middle)
-    return Tipping(cells.size, low)
+    return low
 
 
 def _two_sides(scores_arm: ArrayLike, scores_base: ArrayLike) -> tuple[Floats, Floats]:

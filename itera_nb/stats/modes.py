@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from itera_nb.stats.multiplicity import adjusted_p
-from itera_nb.stats.paired import Delta, Labels, paired_delta, row_differences
-from itera_nb.stats.slices import CLEAR, FLAG, Level
+from itera_nb.stats.paired import Delta, Floats, Labels, paired_delta, row_differences
+from itera_nb.stats.slices import Level, level_of
 from itera_nb.stats.table import PairedTable, mcnemar_midp
 
 
@@ -52,47 +52,34 @@ def mode_shifts(
     if top is not None and top not in modes:
         raise ValueError(f"no failure mode {top!r} among {sorted(modes)}")
     pairs = {name: (_cells(arm), _cells(base)) for name, (arm, base) in modes.items()}
-    deltas = {}
-    for name, (arm, base) in pairs.items():
-        d = row_differences(arm, base)
-        deltas[name] = paired_delta(d, cluster, alpha=alpha, binary=arm.shape[1] == base.shape[1] == 1)
-    if not deltas:
-        return ()
-    holm = dict(zip(deltas, adjusted_p([x.p_greater() for x in deltas.values()]), strict=True))
+    single = {name: arm.shape[1] == base.shape[1] == 1 for name, (arm, base) in pairs.items()}
+    deltas = {
+        name: paired_delta(row_differences(*pair), cluster, alpha=alpha, binary=single[name])
+        for name, pair in pairs.items()
+    }
+    holm = adjusted_p([x.p_greater() for x in deltas.values()])
 
-    def result(name: str) -> ModeResult:
-        arm, base = pairs[name]
-        delta, p_above = deltas[name], None
-        level: Level | None = None
-        if name == top:
-            p_above = delta.p_less(margin)
-            level = "flagged" if p_above > FLAG else "cleared" if p_above < CLEAR else "unresolved"
-        single = arm.shape[1] == base.shape[1] == 1
+    def result(name: str, holm_p: float) -> ModeResult:
+        (arm, base), delta = pairs[name], deltas[name]
+        p_above = delta.p_less(margin) if name == top else None
         return ModeResult(
             name=name,
             delta=delta,
             arm_count=int(np.nansum(arm)),
             base_count=int(np.nansum(base)),
-            midp=mcnemar_midp(PairedTable.from_scores(arm[:, 0], base[:, 0])) if single else None,
-            holm_p=float(holm[name]),
-            regression=bool(holm[name] < alpha / 2),
+            midp=mcnemar_midp(PairedTable.from_scores(arm[:, 0], base[:, 0])) if single[name] else None,
+            holm_p=holm_p,
+            regression=holm_p < alpha / 2,
             p_above=p_above,
-            level=level,
+            level=None if p_above is None else level_of(p_above),
         )
 
-    return tuple(result(name) for name in deltas)
+    return tuple(result(name, p) for name, p in zip(deltas, holm.tolist(), strict=True))
 
 
-def no_event_bound(n: int, confidence: float = 0.95) -> float:
-    """Upper bound of a rate of which no event was seen in n rows: 1 - .05^(1/n), 4.9 % at n = 60."""
-    if n < 1:
-        raise ValueError(f"a bound needs at least one row, got {n}")
-    return float(-np.expm1(np.log1p(-confidence) / n))
-
-
-def _cells(flags: ArrayLike) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+def _cells(flags: ArrayLike) -> Floats:
     cells = np.asarray(flags, dtype=np.float64)
     cells = cells[:, None] if cells.ndim == 1 else cells
     if cells.ndim != 2 or not np.all(np.isnan(cells) | (cells == 0) | (cells == 1)):
         raise ValueError("failure flags must be n x T arrays of 0 and 1")
-    return cells.reshape(cells.shape[0], cells.shape[1])
+    return cells

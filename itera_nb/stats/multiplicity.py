@@ -27,8 +27,6 @@ class HolmResult:
 class Equivalence:
     """Two one-sided tests against -margin and +margin; `p` is the larger one, `shown` means p < alpha/2."""
 
-    p_above: float
-    p_below: float
     p: float
     shown: bool
 
@@ -45,8 +43,6 @@ def adjusted_p(p: Sequence[float]) -> Floats:
 
 def holm(deltas: Sequence[Delta], rule: Rule) -> tuple[HolmResult, ...]:
     """Holm over the arms locked for test: one-sided p values against `rule.null` at level alpha/2."""
-    if not deltas:
-        return ()
     p = [delta.p_greater(rule.null) for delta in deltas]
     return tuple(
         HolmResult(raw, float(adjusted), bool(adjusted < rule.alpha / 2))
@@ -89,6 +85,5 @@ def equivalence(delta: Delta, margin: float) -> Equivalence:
     """Whether a control is shown to stay within +-margin (fraction): two one-sided tests at alpha/2."""
     if margin <= 0:
         raise ValueError(f"an equivalence margin must be positive, got {margin}")
-    above, below = delta.p_greater(-margin), delta.p_less(margin)
-    p = max(above, below)
-    return Equivalence(above, below, p, p < delta.alpha / 2)
+    p = max(delta.p_greater(-margin), delta.p_less(margin))
+    return Equivalence(p, p < delta.alpha / 2)

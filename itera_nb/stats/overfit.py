@@ -121,18 +121,12 @@ def permutation_p(
     """One-sided permutation p value of a larger mean in `first`; independent rows."""
     from scipy import stats
 
-    def gap(x: Floats, y: Floats, axis: int = -1) -> Floats:
+    def gap(x: Floats, y: Floats, axis: int) -> Floats:
         return np.asarray(np.mean(x, axis=axis) - np.mean(y, axis=axis))
 
+    samples = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     found = stats.permutation_test(
-        (np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)),
-        gap,
-        permutation_type="independent",
-        vectorized=True,
-        alternative="greater",
-        n_resamples=resamples,
-        batch=1_000,
-        rng=rng,
+        samples, gap, alternative="greater", n_resamples=resamples, batch=1_000, rng=rng
     )
     return float(found.pvalue)
 
@@ -157,12 +151,8 @@ def touched_gate(
 
     inside, outside, total = group(mask), group(~mask), float(x.sum())
     share = float(x[mask].sum()) / total if total > 0 else None
-    if (
-        inside is None
-        or outside is None
-        or inside.n < FEWEST_TOUCHED
-        or min(inside.clusters, outside.clusters) < 2
-    ):
+    enough = inside is not None and inside.n >= FEWEST_TOUCHED
+    if inside is None or outside is None or not enough or min(inside.clusters, outside.clusters) < 2:
         return TouchedGate("not testable", inside, outside, share, None)
     labels = (None, None) if codes is None else (codes[mask], codes[~mask])
     p = welch(x[mask], x[~mask], *labels).p_one_sided

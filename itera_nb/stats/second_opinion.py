@@ -32,12 +32,10 @@ class Sample:
     Attributes:
         index: m positions among the n rows.
         weight: m numbers of rows that each stands for (1 / probability of being drawn).
-        discordant: m-mask of the rows on which the judge prefers one arm.
     """
 
     index: NDArray[np.intp]
     weight: Floats
-    discordant: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,14 +102,10 @@ def draw_sample(
     one, other = np.flatnonzero(split & known), np.flatnonzero(~split & known)
     first = rng.permutation(one)[:rows]
     second = rng.permutation(other)[: rows - first.size]
-    weight = np.concatenate(
-        [
-            np.full(part.size, whole.size / max(part.size, 1))
-            for part, whole in ((first, one), (second, other))
-        ]
-    )
+    drawn = ((first, one), (second, other))
+    weight = np.concatenate([np.full(part.size, whole.size / max(part.size, 1)) for part, whole in drawn])
     index, order = np.concatenate([first, second]), rng.permutation(first.size + second.size)
-    return Sample(index[order], weight[order], split[index[order]])
+    return Sample(index[order], weight[order])
 
 
 def direction_agreement(first: ArrayLike, second: ArrayLike) -> Direction | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,11 +52,6 @@ class Design:
         if not self.slices or min(self.slices) <= 0 or abs(sum(self.slices) - 1) > 1e-6:
             raise ValueError("slice shares must be positive and sum to 1")
 
-    @property
-    def design_effect(self) -> float:
-        """Variance inflation by clusters: 1 + (m - 1) ICC."""
-        return 1 + (self.cluster_size - 1) * self.icc
-
 
 @dataclass(frozen=True, slots=True)
 class OutcomeOdds:
@@ -98,36 +93,33 @@ def with_extension(design: Design, extension_rows: int) -> Design:
     return replace(design, extension_rows=extension_rows, rule=rule)
 
 
-@dataclass(frozen=True, slots=True)
-class _Sums:
+class _Sums(NamedTuple):
     """Sufficient statistics per draw and slice (draws x k): what every interval of the rule is made of.
 
     `rows`, `clusters` are per slice; sums of d, of d^2, of squared cluster totals and of cluster size times
     cluster total; `size_squares` is the sum of squared cluster sizes.
     """
 
-    rows: NDArray[np.intp]
-    clusters: NDArray[np.intp]
-    size_squares: Floats
-    total: Floats
-    squares: Floats
-    cluster_squares: Floats
-    cluster_cross: Floats
+    rows: NDArray[Any]
+    clusters: NDArray[Any]
+    size_squares: NDArray[Any]
+    total: NDArray[Any]
+    squares: NDArray[Any]
+    cluster_squares: NDArray[Any]
+    cluster_cross: NDArray[Any]
 
     def plus(self, other: _Sums) -> _Sums:
-        return _Sums(*(getattr(self, x) + getattr(other, x) for x in self.__dataclass_fields__))
+        return _Sums(*map(np.add, self, other))
 
     def where(self, draws: NDArray[np.bool_]) -> _Sums:
-        return _Sums(*(getattr(self, x)[draws] for x in self.__dataclass_fields__))
+        return _Sums(*(x[draws] for x in self))
 
     def pooled(self, keep: NDArray[np.bool_]) -> _Sums:
         """Sums over the kept slices (draws x k) as a single slice per draw."""
-        names = self.__dataclass_fields__
-        return _Sums(*((np.where(keep, getattr(self, x), 0)).sum(axis=1, keepdims=True) for x in names))
+        return _Sums(*(np.where(keep, x, 0).sum(axis=1, keepdims=True) for x in self))
 
 
-@dataclass(frozen=True, slots=True)
-class _Intervals:
+class _Intervals(NamedTuple):
     estimate: Floats
     se: Floats
     low: Floats
@@ -174,18 +166,10 @@ def _difference_law(design: Design, effect: float) -> tuple[Floats, Floats]:
 
 
 def _sample(design: Design, rows: int, effects: Floats, rng: np.random.Generator, draws: int) -> _Sums:
-    sizes = _slice_rows(rows, design.slices)
+    sizes = np.diff(np.rint(np.cumsum((0.0, *design.slices)) * rows))
     pick = _independent if design.cluster_size == 1 else _clustered
     parts = [pick(design, int(n), float(x), rng, draws) for n, x in zip(sizes, effects, strict=True)]
-    return _Sums(
-        *(np.concatenate([getattr(p, x) for p in parts], axis=1) for x in _Sums.__dataclass_fields__)
-    )
-
-
-def _slice_rows(rows: int, shares: Sequence[float]) -> NDArray[np.intp]:
-    edges = np.rint(np.cumsum((0.0, *shares)) * rows).astype(np.intp)
-    sizes: NDArray[np.intp] = np.diff(edges)
-    return sizes
+    return _Sums(*(np.concatenate(columns, axis=1) for columns in zip(*parts, strict=True)))
 
 
 def _independent(design: Design, n: int, effect: float, rng: np.random.Generator, draws: int) -> _Sums:
@@ -251,14 +235,11 @@ def _outcomes(design: Design, sums: _Sums) -> NDArray[np.intp]:
 
 def _flagged(parts: _Intervals, rows: NDArray[np.intp], floor: float) -> NDArray[np.bool_]:
     """Slices that the posterior rule flags; a single slice is the aggregate itself and cannot be flagged."""
-    draws, slices = parts.estimate.shape
-    if slices == 1 or draws == 0:
-        return np.zeros((draws, slices), dtype=bool)
-    pieces = math.ceil(draws * slices / 5_000)  # bounds the memory of the 200-point grid
-    found = [
-        harm_posterior(e, s, margin=floor).probability
-        for e, s in zip(np.array_split(parts.estimate, pieces), np.array_split(parts.se, pieces), strict=True)
-    ]
+    if parts.estimate.shape[1] == 1 or parts.estimate.size == 0:
+        return np.zeros_like(parts.limited)
+    pieces = math.ceil(parts.estimate.size / 5_000)  # bounds the memory of the 200-point grid
+    split = (np.array_split(x, pieces) for x in (parts.estimate, parts.se))
+    found = [harm_posterior(e, s, margin=floor).probability for e, s in zip(*split, strict=True)]
     return (np.concatenate(found) > FLAG) & (rows >= SLICE_ROWS)
 
 

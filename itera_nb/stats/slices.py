@@ -128,36 +128,46 @@ def judge_slices(
     a Wald interval reaching below -margin. What they do not flag is cleared when its interval excludes a loss
     beyond the margin.
     """
-    assessed = [name for name, delta in deltas.items() if delta.n >= FEWEST_ROWS]
-    if not assessed:
-        return tuple(SliceResult(name, deltas[name], "not assessed", None, None, None) for name in deltas)
-    chosen = [deltas[name] for name in assessed]
+    assessed = {name: delta for name, delta in deltas.items() if delta.n >= FEWEST_ROWS}
+    judged = _judged(assessed, margin, rule, scale) if assessed else {}
+    return tuple(
+        judged.get(name) or SliceResult(name, delta, "not assessed", None, None, None)
+        for name, delta in deltas.items()
+    )
+
+
+def level_of(p_harm: float) -> Level:
+    """What a probability of harm says."""
+    return "flagged" if p_harm > FLAG else "cleared" if p_harm < CLEAR else "unresolved"
+
+
+def _judged(
+    deltas: Mapping[str, Delta], margin: float, rule: SliceRule, scale: float
+) -> dict[str, SliceResult]:
+    chosen = list(deltas.values())
     posterior = _posterior(chosen, margin, scale)
     shown = _harm_shown(chosen, margin)
-    if rule == "posterior":
-        flagged, cleared = posterior.probability > FLAG, posterior.probability < CLEAR
-    else:
+    levels = [level_of(p) for p in posterior.probability]
+    if rule != "posterior":
         flagged = {
-            "raw_point": np.array([x.estimate < -margin for x in chosen]),
-            "harm_test": shown,
-            "literal": np.array([wald(x).low < -margin - 1e-12 for x in chosen]),
+            "raw_point": [x.estimate < -margin for x in chosen],
+            "harm_test": shown.tolist(),
+            "literal": [wald(x).low < -margin - 1e-12 for x in chosen],
         }[rule]
-        cleared = np.array([x.low > -margin for x in chosen]) & ~flagged
-    place = {name: i for i, name in enumerate(assessed)}
+        levels = [
+            "flagged" if flag else "cleared" if x.low > -margin else "unresolved"
+            for x, flag in zip(chosen, flagged, strict=True)
+        ]
 
-    def result(name: str) -> SliceResult:
-        i = place.get(name)
-        if i is None:
-            return SliceResult(name, deltas[name], "not assessed", None, None, None)
-        level: Level = "flagged" if flagged[i] else "cleared" if cleared[i] else "unresolved"
-        wording: Wording | None = None
-        if flagged[i]:
-            wording = "likely regression" if posterior.probability[i] > 0.5 else "possible regression"
-            wording = "regression" if shown[i] else wording
+    def result(i: int, name: str) -> SliceResult:
         p_harm, shrunken = float(posterior.probability[i]), float(posterior.mean[i])
-        return SliceResult(name, deltas[name], level, p_harm, shrunken, wording)
+        wording: Wording | None = None
+        if levels[i] == "flagged":
+            likely: Wording = "likely regression" if p_harm > 0.5 else "possible regression"
+            wording = "regression" if shown[i] else likely
+        return SliceResult(name, chosen[i], levels[i], p_harm, shrunken, wording)
 
-    return tuple(result(name) for name in deltas)
+    return {name: result(i, name) for i, name in enumerate(deltas)}
 
 
 def scope(

@@ -73,8 +73,7 @@ def severity_record(spec: Spec, evidence: Evidence, d: Floats, alpha: float) -> 
     """The severity-weighted effect, or None where none is declared or it carries no weight."""
     if evidence.weights is None or spec.source.severity is None:
         return None
-    clusters = d.size if evidence.cluster is None else np.unique(evidence.cluster).size
-    if clusters < 2 or not evidence.weights.any():
+    if paired.dense_codes(evidence.cluster, d.size).max() < 1 or not evidence.weights.any():
         return None
     weighted = severity.weighted_delta(d, evidence.weights, evidence.cluster, alpha=alpha)
     apart = severity.disagreement(d, evidence.weights, evidence.cluster, alpha=alpha)
@@ -115,9 +114,7 @@ def missing_record(
             )
             return bool(rule.passes(delta.estimate, delta.low))
 
-        tolerated = missing.tipping_point(
-            scores, evidence.scores[base], passes, pairwise=evidence.pairwise
-        ).tolerated
+        tolerated = missing.tipping_point(scores, evidence.scores[base], passes, pairwise=evidence.pairwise)
     return MissingRecord(
         evidence.failed[arm],
         unscored,
@@ -230,8 +227,7 @@ def rows_needed(spec: Spec, d: Floats, rule: decision.Rule) -> int | None:
 def warnings(evidence: Evidence, arm: str, base: str, delta: Delta, d: Floats) -> list[str]:
     """Cautions about the data behind the interval, in words."""
     rate = missing.mean_score(evidence.scores[base])
-    notes = decision.cautions(delta, baseline_rate=rate, graded=evidence.graded, worst=float(d.min()))
-    found = [note.text for note in notes]
+    found = list(decision.cautions(delta, baseline_rate=rate, graded=evidence.graded, worst=float(d.min())))
     for name in (arm, base):
         drift = evidence.drift(name)
         if drift is not None and not drift.exchangeable:

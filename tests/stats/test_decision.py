@@ -3,7 +3,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from itera_nb.stats.decision import LiteralRule, Rule, cautions, decide, effect_text, literal_rule, look_alpha
+from itera_nb.stats.decision import (
+    LiteralRule,
+    Rule,
+    cautions,
+    decide,
+    effect_text,
+    literal_rule,
+    look_alpha,
+    no_event_bound,
+)
 from itera_nb.stats.paired import paired_delta
 
 COUNTS = st.tuples(st.integers(0, 60), st.integers(0, 60), st.integers(0, 300)).filter(lambda c: sum(c) > 0)
@@ -138,16 +147,26 @@ def test_literal_rule_kills_for_every_broken_condition():
 
 
 def test_cautions():
-    def codes(*args, **kwargs):
-        return [note.code for note in cautions(*args, **kwargs)]
+    def said(delta, baseline_rate=0.5, **options):
+        return " ".join(cautions(delta, baseline_rate=baseline_rate, **options))
 
     d = np.r_[np.ones(10), np.zeros(50)]
-    assert codes(paired_delta(d)) == []
-    assert codes(paired_delta(d, np.arange(60) % 12)) == ["few_clusters"]
-    assert codes(paired_delta(d, np.r_[np.zeros(20, int), np.arange(1, 41)])) == ["dominant_cluster"]
-    assert codes(paired_delta(np.zeros(60)), baseline_rate=0.98) == ["ceiling", "no_discordant_rows"]
-    assert codes(paired_delta(d / 2), graded=True, worst=0.0) == ["tail_not_observed"]
-    assert codes(paired_delta(d / 2), graded=True, worst=-0.9) == []
+    assert said(paired_delta(d)) == ""
+    assert said(paired_delta(d, np.arange(60) % 12)).startswith("Only 12 clusters")
+    assert said(paired_delta(d, np.r_[np.zeros(20, int), np.arange(1, 41)])).startswith(
+        "One cluster holds 33%"
+    )
+    perfect = cautions(paired_delta(np.zeros(60)), baseline_rate=0.98)
+    assert perfect[0].startswith("The baseline already scores 98.0%")
+    assert perfect[1:] == ("Arm and baseline agree on all 60 rows.",)
+    assert said(paired_delta(d / 2), graded=True, worst=0.0).startswith("Tail not observed: up to 4.9%")
+    assert said(paired_delta(d / 2), graded=True, worst=-0.9) == ""
+
+
+def test_bound_without_events():
+    assert no_event_bound(60) == pytest.approx(0.049, abs=5e-4)
+    with pytest.raises(ValueError):
+        no_event_bound(0)
 
 
 def test_effects_read_in_percentage_points():

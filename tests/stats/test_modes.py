@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from itera_nb.stats.modes import mode_shifts, no_event_bound
+from itera_nb.stats.modes import mode_shifts
 
 
 def flags(n, failed, trials=1):
@@ -46,12 +46,6 @@ def test_regression_is_corrected_for_the_number_of_categories():
     among = mode_shifts({"loud": loud, **{f"quiet {i}": quiet for i in range(30)}})
     assert not among[0].regression
     assert among[0].holm_p > alone[0].holm_p
-
-
-def test_bound_without_events():
-    assert no_event_bound(60) == pytest.approx(0.049, abs=5e-4)
-    with pytest.raises(ValueError):
-        no_event_bound(0)
 
 
 def test_bad_input_is_refused():

@@ -4,12 +4,13 @@ import json
 from dataclasses import fields, replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from itera_nb.exceptions import ArmError
-from itera_nb.scoring.evidence import Evidence
+from itera_nb.scoring.evidence import Evidence, slice_masks
 from itera_nb.stats.paired import paired_delta
 from itera_nb.verdict.rule import evaluate
 
@@ -49,6 +50,22 @@ def standing(decide):
         return record.outcome, record.reason
 
     return of
+
+
+def test_slices_are_named_as_they_were_when_sealed():
+    """Rows without a value are a slice of their own: none leaves the slice rule."""
+    rows = pd.DataFrame(
+        {"vip": [True, None, False, True], "tenant": [None, "a", None, None], "none": [None] * 4}
+    )
+    masks = slice_masks(rows, ["vip", "tenant", "none"])
+    assert {name: mask.tolist() for name, mask in masks.items()} == {
+        "vip=true": [True, False, False, True],
+        "vip=": [False, True, False, False],
+        "vip=false": [False, False, True, False],
+        "tenant=": [True, False, True, True],
+        "tenant=a": [False, True, False, False],
+        "none=": [True] * 4,
+    }
 
 
 # the aggregate ----------------------------------------------------------------------------------------------
@@ -205,6 +222,17 @@ def test_severity_without_weight_does_not_break_the_verdict(decide, severity, we
     verdict = decide_weighted(decide, gain(0.2), severity, weights)
     assert verdict.outcome in {"ship", "kill"}
     json.dumps(verdict.as_json(), allow_nan=False)
+
+
+def test_severity_where_some_rows_have_no_cluster(decide, severity):
+    labels = np.where(ROW % 5 > 0, ROW // 3, None)
+    evidence = decide.make_evidence(
+        {"base": BASE, "better": gain(0.2)}, slices=SLICES, weights=np.ones(N), cluster=labels
+    )
+    record = evaluate(severity, evidence, {}, {}, np.random.default_rng(1)).records[0]
+    assert record.severity.estimate == pytest.approx(record.estimate)
+    alike = replace(evidence, weights=None, cluster=np.zeros(N))
+    assert evaluate(severity, alike, {}, {}, np.random.default_rng(1)).records[0].severity is None
 
 
 def test_a_rising_worst_mode_stops_a_gain(standing):
