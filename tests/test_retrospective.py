@@ -317,6 +317,16 @@ def test_missing_scores_are_not_zero_and_bounded():
     assert compare(base, arm).worst_must_pass
 
 
+def test_a_loss_must_hold_if_all_that_is_missing_went_for_the_arm():
+    base, arm = two(60, 5, 20, 15)
+    assert compare(base, arm).outcome == "retrospective: worse"
+    more = frame([0] * 30).assign(row_id=[f"x{i}" for i in range(30)])
+    report = compare(pd.concat([base, more]), pd.concat([arm, more.assign(correct=None)]))
+    assert (report.n, report.estimate) == (100, -0.15)
+    assert (report.outcome, report.reason) == ("retrospective: inconclusive", "missing_scores")
+    assert "if all that is absent went for the arm" in report.sentence
+
+
 def test_graded_scores_and_ceilings():
     rng = np.random.default_rng(3)
     graded = compare(frame(rng.random(80) * 0.6), frame(rng.random(80) * 0.6 + 0.3))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from itera_nb.spec import Effect, parse_effect
 from itera_nb.stats import decision, missing, noise, power, slices
 from itera_nb.stats.paired import Delta, Floats, row_means
 from itera_nb.verdict.record import EffectRecord
+from itera_nb.verdict.rule import Standing
 
 UNPAIRED_SHARE = 0.05
 
@@ -98,12 +99,12 @@ def answer(paired: Paired, columns: Columns, question: Question) -> ComparisonRe
         every.scores[ARM], every.scores[BASELINE], every.cluster, alpha=rule.alpha, **scores
     )
     strict = gaps.worst_must_pass or len(every.ids) - paired.n > UNPAIRED_SHARE * len(every.ids)
-    standing = _stand(delta, rule, scope, gaps.worst, strict=strict)
+    standing = _stand(delta, rule, scope, gaps, strict=strict)
     repeated = seen.repeated(ARM, BASELINE)
     rerun = noise.rerun_noise(seen.scores[ARM], seen.scores[BASELINE]) if repeated else None
-    sizing = _sizing(delta, rule)
+    planned = 0.0 if rule.goal == "no_worse" else 2 * rule.min_effect
     return ComparisonReport(
-        outcome=standing.outcome,
+        outcome=_outcome(standing, rule.goal),
         reason=standing.reason,
         sentence=standing.sentence,
         baseline=paired.names[0],
@@ -127,7 +128,7 @@ def answer(paired: Paired, columns: Columns, question: Question) -> ComparisonRe
         baseline_ahead=int((d < 0).sum()),
         tied=int((d == 0).sum()),
         slices=tuple(_slice(s, seen.slices[s.name], base, arm) for s in judged),
-        scope=standing.scope,
+        scope=scope.slices if standing.outcome == "scope" else (),
         unpaired=paired.unpaired,
         missing=(lost[0], lost[1]),
         worst=None if gaps.complete else _record(gaps.worst),
@@ -135,9 +136,9 @@ def answer(paired: Paired, columns: Columns, question: Question) -> ComparisonRe
         worst_must_pass=strict,
         rerun_se=rerun.se if rerun else None,
         rerun_share=rerun.share(delta) if rerun else None,
-        detectable=sizing.detectable,
-        planned_effect=sizing.planned,
-        rows_needed=sizing.rows,
+        detectable=_detectable(delta, rule),
+        planned_effect=planned,
+        rows_needed=_rows_for(planned, delta, rule) if planned > rule.null else None,
         warnings=tuple(_warnings(paired.names, compared, every.graded)),
     )
 
@@ -173,73 +174,56 @@ def _record(delta: Delta) -> EffectRecord:
     return EffectRecord(delta.estimate, delta.low, delta.high)
 
 
-@dataclass(frozen=True, slots=True)
-class _Sizing:
-    detectable: float
-    planned: float
-    rows: int | None
-
-
-def _sizing(delta: Delta, rule: decision.Rule) -> _Sizing:
-    """The closed form in both directions; n se^2 is the variance of one row, clusters included.
+def _rows_for(effect: float, delta: Delta, rule: decision.Rule) -> int:
+    """The closed form; n se^2 is the variance of one row, clusters included.
 
     An effect of e needs at least a share e of rows that differ, however few differed here, and no conclusion
     is drawn from fewer than `decision.FEWEST_ROWS` rows.
     """
-    seen = delta.n * delta.se**2
+    variance = max(delta.n * delta.se**2, abs(effect) - effect**2)
+    wanted = power.closed_form_rows(effect, variance, null=rule.null, alpha=rule.alpha)
+    return max(math.ceil(wanted), decision.FEWEST_ROWS)
 
-    def rows_for(effect: float) -> int:
-        size = abs(effect)
-        variance = max(seen, size - size**2)
-        wanted = power.closed_form_rows(effect, variance, null=rule.null, alpha=rule.alpha)
-        return max(math.ceil(wanted), decision.FEWEST_ROWS)
 
+def _detectable(delta: Delta, rule: decision.Rule) -> float:
+    """The smallest true effect that so many rows show with 80 % power."""
     low, high = rule.null, rule.null + 1.0
     for _ in range(40):
         middle = (low + high) / 2
-        low, high = (low, middle) if rows_for(middle) <= delta.n else (middle, high)
-    planned = 0.0 if rule.goal == "no_worse" else 2 * rule.min_effect
-    return _Sizing(high, planned, rows_for(planned) if planned > rule.null else None)
-
-
-@dataclass(frozen=True, slots=True)
-class _Standing:
-    outcome: Outcome
-    reason: str
-    sentence: str
-    scope: tuple[str, ...] = ()
+        low, high = (low, middle) if _rows_for(middle, delta, rule) <= delta.n else (middle, high)
+    return high
 
 
 def _stand(
-    delta: Delta, rule: decision.Rule, scope: slices.Scope, worst: Delta, *, strict: bool
-) -> _Standing:
-    """The rule's outcome in retrospective words; slices and absent rows can only take a good one away."""
+    delta: Delta, rule: decision.Rule, scope: slices.Scope, gaps: missing.MissingReport, *, strict: bool
+) -> Standing:
+    """What the rule makes of the arm; slices and absent rows can only take an outcome away."""
     # No saving is registered here: "no worse" is all that is asked.
     decided = decision.decide(delta, rule, reason_to_ship=True)
     text, effect = _sentence(delta, rule, decided), decision.effect_text(delta)
-    if decided.outcome != "pass":
-        worse = decided.reason == "harmful"
-        return _Standing(
-            "retrospective: worse" if worse else "retrospective: inconclusive", decided.reason, text
-        )
-    standing = _Standing(
-        "retrospective: better" if rule.goal == "better" else "retrospective: no worse", decided.reason, text
-    )
+    standing = Standing("ship" if decided.outcome == "pass" else decided.outcome, decided.reason, text)
     flagged = ", ".join(shown(name) for name in scope.flagged)
     if scope.outcome == "scope" and scope.delta is not None:
         rest = decision.effect_text(scope.delta)
         text = f"{effect} in all, {rest} without {flagged}, which may lose more than allowed."
-        standing = replace(standing, reason="slice_flagged", sentence=text, scope=scope.slices)
-    elif scope.outcome == "inconclusive":
+    else:
         text = f"{text} But {flagged} may lose more than allowed, and the rest alone does not show it."
-        standing = _Standing("retrospective: inconclusive", "slice_flagged", text)
-    if strict and standing.outcome != "retrospective: inconclusive":
-        if bool(rule.passes(worst.estimate, worst.low)):
-            return standing
-        bad = decision.effect_text(worst)
-        text = f"{effect} on the paired rows, but {bad} if all that is absent went against the arm."
-        return _Standing("retrospective: inconclusive", "missing_scores", text)
+    standing = standing.unless(scope.outcome != "ship", scope.outcome, "slice_flagged", text)
+    absent = f"{effect} on the paired rows, but {{}} if all that is absent went {{}} the arm."
+    lost = strict and not bool(rule.passes(gaps.worst.estimate, gaps.worst.low))
+    text = absent.format(decision.effect_text(gaps.worst), "against")
+    standing = standing.unless(lost, "inconclusive", "missing_scores", text)
+    if standing.outcome == "kill" and not gaps.complete and not bool(rule.kills(gaps.best.high)):
+        text = absent.format(decision.effect_text(gaps.best), "for")
+        return Standing("inconclusive", "missing_scores", text)
     return standing
+
+
+def _outcome(standing: Standing, goal: decision.Goal) -> Outcome:
+    """In retrospective words: never "ship", and that no gain is worth it is no reason against an arm."""
+    if standing.outcome in {"ship", "scope"}:
+        return "retrospective: better" if goal == "better" else "retrospective: no worse"
+    return "retrospective: worse" if standing.reason == "harmful" else "retrospective: inconclusive"
 
 
 def _sentence(delta: Delta, rule: decision.Rule, decided: decision.Decision) -> str:
