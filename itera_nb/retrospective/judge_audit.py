@@ -161,9 +161,9 @@ def _seed(state: Path) -> str:
     if not (state / ".gitignore").exists():
         (state / ".gitignore").write_text("*\n", "utf-8")
     path = state / "seed"
-    if not path.is_file():
+    path.touch(mode=0o600)  # before it holds anything
+    if not path.read_text("utf-8").strip():
         path.write_text(secrets.token_hex(16), "utf-8")
-        path.chmod(0o600)
     return path.read_text("utf-8").strip()
 
 
@@ -199,10 +199,6 @@ def _read(question: Question, seed: str) -> _Lines:
 
 
 def _ids(question: Question, cells: Sequence[Cell]) -> list[str]:
-    if not cells:
-        raise DataError(
-            f"{question.file}: there are no lines below the header", fix="give a file with one output a line"
-        )
     ids = present_ids(cells, question.id, str(question.file))
     twice = [i for i, lines in Counter(ids).items() if lines > 1]
     if twice:

@@ -46,7 +46,7 @@ def pair(sides: tuple[Side, Side], columns: Columns) -> Paired:
     Raises:
         DataError: Ids, scores, trials, slices or clusters do not fit together; with ids and counts.
     """
-    ids = [_ids(side, columns) for side in sides]
+    ids = [present_ids(side.table[columns.id], columns.id, side.where) for side in sides]
     one, two = (set(x) for x in ids)
     shared, only_one, only_two = sorted(one & two), sorted(one - two), sorted(two - one)
     if not shared:
@@ -76,13 +76,6 @@ def pair(sides: tuple[Side, Side], columns: Columns) -> Paired:
     )
     apart = Unpaired(len(only_one), tuple(only_one[:FIRST_IDS]), len(only_two), tuple(only_two[:FIRST_IDS]))
     return Paired((sides[0].name, sides[1].name), evidence, len(shared), apart)
-
-
-def _ids(side: Side, columns: Columns) -> list[str]:
-    cells = side.table[columns.id]
-    if not cells:
-        raise DataError(f"{side.where} has no rows", fix="export the results again")
-    return present_ids(cells, columns.id, side.where)
 
 
 def _matrix(side: Side, ids: list[str], columns: Columns, place: Mapping[str, int]) -> Floats:

@@ -102,8 +102,10 @@ def present_ids(cells: Sequence[Cell], column: str, where: str) -> list[str]:
     """The ids of all lines.
 
     Raises:
-        DataError: A line has none.
+        DataError: A line has none, or there are no lines.
     """
+    if not cells:
+        raise DataError(f"{where} has no rows: there are no lines with data", fix="export the file again")
     ids = [c for c in cells if c]
     if len(ids) < len(cells):
         what = f"column {column!r} is empty on {len(cells) - len(ids)} of {len(cells)} lines"

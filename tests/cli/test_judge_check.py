@@ -285,7 +285,7 @@ def test_a_judge_and_a_person_see_whole_outputs(world, suffix):
 def test_a_file_without_lines_and_one_that_is_no_table(world):
     with MessagesServer(honest) as server:
         Path("outputs.csv").write_text("ticket,body,reply\n", "utf-8")
-        with pytest.raises(DataError, match="there are no lines"):
+        with pytest.raises(DataError, match="has no rows"):
             world(server)
         Path("outputs.csv").write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\xff\xfe" * 50)
         with pytest.raises(DataError, match="is not a text table") as caught:
@@ -331,6 +331,14 @@ def test_mistakes_cost_no_call(world, arguments, said):
         with pytest.raises((DataError, IteraError), match=said):
             world(server, *arguments)
         assert server.requests == []
+
+
+def test_a_seed_that_a_crash_left_empty_is_made_again(world):
+    seed = world.folder / ".itera" / "judge-check" / "seed"
+    seed.write_text("", "utf-8")
+    with MessagesServer(honest) as server:
+        world(server, "--rows=2", second="none")
+    assert len(seed.read_text("utf-8")) == 32
 
 
 def test_help_tells_the_exit_codes(capsys):
