@@ -564,6 +564,10 @@ def test_one_table_with_both_arms(tmp_path):
     with pytest.raises(IteraError, match="which arms") as error:
         compare(both, **options)
     assert "it has: v1, v2" in error.value.fix
+    texts = both.assign(model=[f"{'the text of a row ' * 9}{i}" for i in range(len(both))])
+    with pytest.raises(IteraError, match="which arms") as error:
+        compare(texts, **options)
+    assert len(error.value.fix) < 300, "a wrong column's texts are not printed in full"
     with pytest.raises(DataError, match="has no 'v3'"):
         compare(both, baseline_name="v1", arm_name="v3", **options)
 

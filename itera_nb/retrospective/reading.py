@@ -206,7 +206,7 @@ def _two_parts(
     require_columns(source.columns, [column], source.where)
     read = functools.cache(source.read)  # both arms ask for the same columns
     present = sorted({a for a in read((column,), None)[column] if a is not None})
-    names = "it has: " + ", ".join(shown(a) for a in present[:12])
+    names = f"it has: {listed(present)}"
     if baseline_name is not None and arm_name is None and len(present) == 2:
         arm_name = next((a for a in present if a != baseline_name), None)
     if baseline_name is None or arm_name is None or baseline_name == arm_name:

@@ -106,7 +106,7 @@ def rule_of_thumb(test_share: float = 0.20, discordance: float = 0.20) -> tuple[
     lines = []
     for effect, rows in RULE_OF_THUMB.items():
         test_rows = round(rows * test_share)
-        odds = exact_power(test_rows, discordance, effect, min_effect=effect)
+        odds = exact_power(max(test_rows, 1), discordance, effect, min_effect=effect)
         lines.append(ThumbRule(effect, rows, test_rows, odds.ship))
     return tuple(lines)
 

@@ -40,6 +40,7 @@ def test_sizes_of_the_strict_rule_and_of_a_kill():
 def test_rule_of_thumb_has_almost_no_power():
     found = {x.effect: (x.test_rows, round(100 * x.power, 1)) for x in rule_of_thumb()}
     assert found == {0.10: (6, 0.0), 0.05: (16, 1.6), 0.02: (60, 4.0)}
+    assert (rule_of_thumb(0.01)[0].test_rows, rule_of_thumb(0.01)[0].power) == (0, 0.0)
 
 
 def test_a_threshold_at_the_expected_effect_is_never_likely_to_ship():
