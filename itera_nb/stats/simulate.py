@@ -235,12 +235,15 @@ def _outcomes(design: Design, sums: _Sums) -> NDArray[np.intp]:
 
 def _flagged(parts: _Intervals, rows: NDArray[np.intp], floor: float) -> NDArray[np.bool_]:
     """Slices that the posterior rule flags; a single slice is the aggregate itself and cannot be flagged."""
-    if parts.estimate.shape[1] == 1 or parts.estimate.size == 0:
-        return np.zeros_like(parts.limited)
-    pieces = math.ceil(parts.estimate.size / 5_000)  # bounds the memory of the 200-point grid
-    split = (np.array_split(x, pieces) for x in (parts.estimate, parts.se))
+    flagged = np.zeros_like(parts.limited)
+    assessed = np.flatnonzero((rows >= SLICE_ROWS).all(axis=0))  # the same in every draw
+    if assessed.size < 2 or not len(flagged):
+        return flagged
+    pieces = math.ceil(len(flagged) * assessed.size / 5_000)  # bounds the memory of the 200-point grid
+    split = (np.array_split(x[:, assessed], pieces) for x in (parts.estimate, parts.se))
     found = [harm_posterior(e, s, margin=floor).probability for e, s in zip(*split, strict=True)]
-    return (np.concatenate(found) > FLAG) & (rows >= SLICE_ROWS)
+    flagged[:, assessed] = np.concatenate(found) > FLAG
+    return flagged
 
 
 def _literal_pass(design: Design, sums: _Sums, rng: np.random.Generator) -> NDArray[np.bool_]:

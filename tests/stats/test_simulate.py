@@ -6,8 +6,8 @@ import pytest
 from itera_nb.stats.decision import Rule, decide
 from itera_nb.stats.paired import paired_delta, row_differences
 from itera_nb.stats.power import exact_power
-from itera_nb.stats.simulate import Design, outcome_odds, with_extension
-from itera_nb.stats.slices import judge_slices, scope, slice_deltas
+from itera_nb.stats.simulate import Design, _flagged, _Intervals, outcome_odds, with_extension
+from itera_nb.stats.slices import harm_posterior, judge_slices, scope, slice_deltas
 
 RULE = Rule()
 
@@ -107,6 +107,18 @@ def test_one_harmful_slice_is_scoped_out(rng):
     odds = outcome_odds(design, (-0.10, 0.14, 0.14), rng)
     assert odds.ship < 0.02
     assert odds.scope == pytest.approx(0.66, abs=0.04)
+
+
+def test_a_slice_too_small_to_assess_does_not_move_the_others():
+    """As in `judge_slices`: 4 of 104 rows whose loss would spread the slices' effects."""
+    estimate, se = np.array([[0.06, 0.0, -0.9]]), np.array([[0.04, 0.04, 0.2]])
+    rows, none = np.array([[50, 50, 4]]), np.zeros((1, 3), dtype=bool)
+    found = _flagged(_Intervals(estimate, se, estimate, estimate, none), rows, 0.02)
+    two = (x[:, :2] for x in (estimate, se, estimate, estimate, none))
+    alone = harm_posterior(estimate[:, :2], se[:, :2]).probability > 0.2
+    assert harm_posterior(estimate, se).probability[0, 1] > 0.2 >= alone.max()
+    assert found.tolist() == [[False] * 3]
+    assert _flagged(_Intervals(*two), rows[:, :2], 0.02).tolist() == alone.tolist()
 
 
 def test_clusters_cost_power(rng):
