@@ -9,7 +9,7 @@ import re
 import sys
 import unicodedata
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -17,7 +17,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from itera_nb.source.keys import Codes, Order, codes_of
+from itera_nb.seal.fingerprints import texts_of
+from itera_nb.source.keys import Codes, Order, codes_of, derived_key
 
 Pairs: TypeAlias = NDArray[np.int64]
 NEAR = 0.7
@@ -87,6 +88,21 @@ def hash_inputs(batches: Iterable[pa.RecordBatch], key: bytes) -> Order:
     return np.concatenate(blocks) if blocks else np.empty(0, np.uint64)
 
 
+def units_of(
+    batches: Iterable[pa.RecordBatch], seed: bytes, clusters: pa.ChunkedArray | None = None
+) -> Units:
+    """The units of a stream of rows: same inputs, nearly the same ones, and declared clusters hang together.
+
+    Args:
+        batches: The columns that are compared, and no others.
+        seed: The secret seed.
+        clusters: As in `group_units`.
+    """
+    shingles = Shingles()
+    hashes = hash_inputs(shingles.through(batches), derived_key(seed, "duplicates"))
+    return group_units(hashes, clusters, shingles.pairs())
+
+
 def group_units(hashes: Order, clusters: pa.ChunkedArray | None, near: Pairs | None = None) -> Units:
     """Join duplicates with declared clusters: components of rows that share an input or a cluster.
 
@@ -147,6 +163,13 @@ class Shingles:
             found = {zlib.crc32(" ".join(words[i : i + 3]).encode()) for i in range(len(words) - 2)}
             self._sets.append(np.sort(np.fromiter(found, np.uint32, len(found))))
             self._count += len(found)
+
+    def through(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """Pass blocks of rows on, and add their rows by the cells of all columns."""
+        for batch in batches:
+            for texts in texts_of([batch], batch.schema.names):
+                self.add(texts)
+            yield batch
 
     def _too_many(self) -> bool:
         return len(self._sets) > MAX_NEAR or self._count > MAX_SHINGLES

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from itera_nb.exceptions import RecordError
 from itera_nb.experiment import GITIGNORE, Experiment
 from itera_nb.ledger import Record
 from itera_nb.protocol import ASKED_WHY
@@ -96,13 +95,9 @@ def work(experiment: Experiment, command: str, *arguments: str) -> Any:
     """
     from itera_nb.source.relation import open_source
 
-    if command in {"scan", "reseal", "evict"}:
+    if arguments:
         return _on_sealed(experiment, command, arguments[0], list(arguments[1:]))
-    spec, file = experiment.spec, arguments[0] if arguments else None
-    source = spec.source.model_copy(update={"uri": file}) if file else spec.source
-    relation = open_source(source, spec.split, experiment.folder)
-    if command == "extend":
-        return _extend(experiment, relation)
+    relation = open_source(experiment.spec.source, experiment.spec.split, experiment.folder)
     if command == "preview":
         return asdict(relation.describe())
     if command == "sample":
@@ -113,12 +108,15 @@ def work(experiment: Experiment, command: str, *arguments: str) -> Any:
 def _on_sealed(experiment: Experiment, command: str, how: str, names: list[str]) -> Any:
     from itera_nb.source.contamination import look
     from itera_nb.source.evict import evict, restore
+    from itera_nb.source.extension import extend as seal_extension
     from itera_nb.source.reseal import reseal
 
     if command == "scan":
         return look(experiment, how, names)
     if command == "reseal":
         return reseal(experiment, names, how).seq
+    if command == "extend":
+        return seal_extension(experiment, how)
     return restore(experiment) if how == "restore" else evict(experiment, how)
 
 
@@ -220,55 +218,3 @@ def _commit_sealed(experiment: Experiment) -> None:
     path = experiment.path(".gitignore")
     lines = (path.read_text("utf-8") if path.is_file() else GITIGNORE).splitlines(keepends=True)
     experiment.write_text(".gitignore", "".join(line for line in lines if line.strip() != "sealed/"))
-
-
-def _extend(experiment: Experiment, relation: Any) -> int:
-    import pyarrow.parquet as pq
-
-    from itera_nb.seal.parquet import read_sealed
-    from itera_nb.source.contamination import Watch, index_file, write_index
-    from itera_nb.source.extension import seal_extension
-    from itera_nb.source.split import seed_commitment
-
-    spec, sealed = experiment.spec, experiment.state.the("sealed")
-    secret = experiment.secret
-    if seed_commitment(secret.seed) != sealed.body["seed_commitment"]:
-        raise RecordError("the split seed is not the one that was committed to", record=sealed.seq)
-    tuned = [pq.read_table(experiment.path("data", f"{part}.parquet")) for part in ("train", "dev")]
-    first = read_sealed(
-        experiment.path("sealed", "test.parquet"), secret.identity, sha256=sealed.body["sealed"]["sha256"]
-    )
-    watch = Watch(spec.source.id)
-    report = seal_extension(
-        relation,
-        spec.source,
-        spec.split,
-        secret,
-        experiment.path("sealed", "test-2.parquet"),
-        recipients=sealed.body["sealed"]["recipients"],
-        known=[*tuned, first],
-        tuned=tuned,
-        inputs=sealed.body["inputs"],
-        count=sealed.body["counts"]["test"],
-        watch=watch.add,
-    ).to_json()
-    parts = [experiment.path("data", f"{part}.parquet") for part in ("train", "dev")]
-    _, scan_hash = write_index(
-        experiment,
-        watch,
-        parts,
-        report["recipients"],
-        own_key=not experiment.custody.escrow,
-        name=index_file(2),
-    )
-    seal_keys = ("sha256", "commitment", "salt", "recipients")
-    body = {
-        "count": report["count"],
-        "slices": report["slices"],
-        "left_out": report["known"],
-        "fingerprint": relation.fingerprint(),
-        "scan": scan_hash,
-        "burned": watch.burned(experiment),
-        "sealed": {key: report[key] for key in seal_keys} | {"recipients": list(report["recipients"])},
-    }
-    return experiment.record("extended", body).seq

@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import duckdb
 import pyarrow as pa
@@ -42,23 +42,6 @@ INTEGER_TEXT = r"0|-?[1-9][0-9]{0,17}"
 NUMBER_TEXT = r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?"
 
 T = TypeVar("T")
-
-
-class Relation(Protocol):
-    """A source of rows. Key columns are text wherever they are compared; the row id is always text."""
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Names of all columns, in source order."""
-
-    def keys(self, columns: Sequence[str]) -> pa.Table:
-        """The id and the given columns of every row, as text, in source order.
-
-        Values longer than `MAX_KEY` characters are replaced by a hash: a key is compared, never shown.
-        """
-
-    def rows(self, ids: pa.ChunkedArray, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        """The id and the given columns, in their own types, of the rows with `ids` (in source order)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +108,10 @@ class DuckDBRelation:
         return tuple(self._types)
 
     def keys(self, columns: Sequence[str]) -> pa.Table:
-        """The id and the given columns of every row, as text, in source order; see `Relation.keys`."""
+        """The id and the given columns of every row, as text, in source order.
+
+        Values longer than `MAX_KEY` characters are replaced by a hash: a key is compared, never shown.
+        """
         chosen = [c for c in dict.fromkeys(columns) if c != self._id]
         self._require([*([self._id] if self._id else []), *chosen])
         self._check_size()
@@ -135,7 +121,7 @@ class DuckDBRelation:
         return self._guarded(lambda: self._connection.sql(query).to_arrow_table())
 
     def rows(self, ids: pa.ChunkedArray, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        """The id and the given columns of the rows whose ids are given in source order; see `Relation.rows`.
+        """The id and the given columns, in their own types, of the rows whose ids are given in source order.
 
         Raises:
             DataError: A cell or the whole is too large, or the file is no longer the one that gave the ids.
@@ -311,8 +297,10 @@ class DuckDBRelation:
         raise failure
 
 
-def open_source(source: SourceSpec, split: SplitSpec, root: Path) -> DuckDBRelation:
-    """The relation of a `[source]`; `root` is the folder of experiment.toml.
+def open_source(
+    source: SourceSpec, split: SplitSpec, root: Path, *, text: Collection[str] = ()
+) -> DuckDBRelation:
+    """The relation of a `[source]`; `root` is the folder of experiment.toml, `text` more columns of text.
 
     Raises:
         DataError: The file is missing, of an unsupported kind, or lacks a declared column.
@@ -322,8 +310,8 @@ def open_source(source: SourceSpec, split: SplitSpec, root: Path) -> DuckDBRelat
         raise DataError(
             f"[source] uri {source.uri!r} is not a file", fix="export the rows to CSV, Parquet or JSON lines"
         )
-    text = [c for c in declared if c not in {source.expected, source.severity, *source.inputs}]
-    relation = DuckDBRelation(root / source.uri, source.id, text=[*text, *source.slices])
+    named = [c for c in declared if c not in {source.expected, source.severity, *source.inputs}]
+    relation = DuckDBRelation(root / source.uri, source.id, text=[*named, *source.slices, *text])
     require_columns(relation.columns, declared, Path(source.uri).name)
     return relation
 

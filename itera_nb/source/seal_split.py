@@ -15,11 +15,10 @@ from numpy.typing import NDArray
 
 from itera_nb.exceptions import DataError
 from itera_nb.seal.custody import Secret
-from itera_nb.seal.fingerprints import texts_of
 from itera_nb.seal.parquet import Commitment, PartWriter
-from itera_nb.source.duplicates import DuplicateReport, Shingles, group_units, hash_inputs
+from itera_nb.source.duplicates import DuplicateReport, units_of
 from itera_nb.source.keys import check_ids, check_keys, derived_key, keyed_order
-from itera_nb.source.relation import Relation, declared_columns, require_columns
+from itera_nb.source.relation import DuckDBRelation, declared_columns, require_columns
 from itera_nb.source.sampling import Ask, Sample, SampleReport, draw_sample
 from itera_nb.source.slices import slice_id
 from itera_nb.source.split import (
@@ -32,11 +31,11 @@ from itera_nb.source.split import (
     seed_commitment,
     split_rows,
 )
+from itera_nb.source.unseen import SALT_BYTES
 from itera_nb.spec import SourceSpec, SplitSpec
 
 Watcher: TypeAlias = Callable[[pa.RecordBatch, Sequence[str]], None]
 FOLD = "fold"
-SALT_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +93,7 @@ class Draw:
 
 
 def draw(
-    relation: Relation, source: SourceSpec, split: SplitSpec, seed: bytes, *, novelty: bool = False
+    relation: DuckDBRelation, source: SourceSpec, split: SplitSpec, seed: bytes, *, novelty: bool = False
 ) -> Draw:
     """Check the source's columns and keys, and draw the sample: the same rows for the same seed, each time.
 
@@ -119,7 +118,7 @@ def draw(
 
 
 def seal_split(
-    relation: Relation,
+    relation: DuckDBRelation,
     source: SourceSpec,
     split: SplitSpec,
     secret: Secret,
@@ -153,11 +152,9 @@ def seal_split(
     keys, inputs, label, sample = drawn.keys, drawn.inputs, drawn.label, drawn.sample
     ids = keys.column(source.id)
     compared = [c for c in inputs if c != source.id] or [source.id]
-    shingles = Shingles()
-    blocks = (_seen_by(shingles, batch.select(compared)) for batch in relation.rows(ids, compared))
-    hashes = hash_inputs(blocks, derived_key(secret.seed, "duplicates"))
+    blocks = (batch.select(compared) for batch in relation.rows(ids, compared))
     clusters = keys.column(source.cluster) if source.cluster else None
-    units = group_units(hashes, clusters, shingles.pairs())
+    units = units_of(blocks, secret.seed, clusters)
     strata = _stratified(source, split, label)
     done = split_rows(keys, units.codes, split, secret.seed, id_column=source.id, strata=strata)
 
@@ -170,8 +167,8 @@ def seal_split(
     return SealReport(
         inputs=inputs,
         counts={name: int((done.parts == part).sum()) for part, name in enumerate(PARTS)},
-        slices=_by_part(keys, source.slices, done.parts, named=True),
-        classes=_by_part(keys, [label], done.parts, named=False) if label else None,
+        slices=by_part(keys, source.slices, done.parts, named=True),
+        classes=by_part(keys, [label], done.parts, named=False) if label else None,
         strata=drawn.strata,
         sample=sample.report,
         duplicates=units.report,
@@ -191,7 +188,7 @@ def _stratified(source: SourceSpec, split: SplitSpec, label: str | None) -> list
 
 
 def _write(
-    relation: Relation,
+    relation: DuckDBRelation,
     ids: pa.ChunkedArray,
     columns: Sequence[str],
     split: Split,
@@ -224,12 +221,6 @@ def _write(
     return {name: file.sha256 for name, file in zip(PARTS, files, strict=True)}, promise.hexdigest()
 
 
-def _seen_by(shingles: Shingles, batch: pa.RecordBatch) -> pa.RecordBatch:
-    for texts in texts_of([batch], batch.schema.names):
-        shingles.add(texts)
-    return batch
-
-
 def _writers(
     schema: pa.Schema, split: Split, paths: SealPaths, recipients: Sequence[str]
 ) -> list[PartWriter]:
@@ -249,7 +240,7 @@ def _with_fold(rows: pa.RecordBatch, folds: NDArray[np.int8]) -> pa.RecordBatch:
     return rows.append_column(FOLD, pa.array(folds))
 
 
-def _by_part(
+def by_part(
     keys: pa.Table, columns: Sequence[str], parts: Parts, *, named: bool
 ) -> dict[str, dict[str, int]]:
     """Rows of every value of every column in each part."""

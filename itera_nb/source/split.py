@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -86,10 +86,7 @@ def split_rows(
     secret = derived_key(seed, "split")
     order = keyed_order(secret, keys.column(id_column))
     texts = [keys.column(c).fill_null("") for c in dict.fromkeys(strata)]
-    required = [
-        pc.equal(keys.column(r.column).fill_null(""), r.value).to_numpy().astype(np.bool_)
-        for r in split.require
-    ]
+    required = _required(keys, split)
     stratum, strata_count = _strata(texts, required, len(order), secret)
     dealt = _units(units, order, stratum, strata_count)
     part_of_unit = _deal(dealt, split.fractions)
@@ -102,7 +99,7 @@ def split_rows(
                 fix="add rows, or use a cluster column of smaller groups",
             )
     folds = _folds(units, order, stratum, parts, split.folds) if len(parts) < FEW_ROWS else None
-    return Split(parts, folds, tuple(_results(required, parts, split)))
+    return Split(parts, folds, requirements(keys, parts, split))
 
 
 def seed_commitment(seed: bytes) -> str:
@@ -246,11 +243,21 @@ def _folds(units: Codes, order: Order, stratum: Codes, parts: Parts, folds: int)
     return fold
 
 
-def _results(required: Sequence[Flags], parts: Parts, split: SplitSpec) -> Iterator[RequirementResult]:
-    for rule, rows in zip(split.require, required, strict=True):
+def _required(keys: pa.Table, split: SplitSpec) -> list[Flags]:
+    return [
+        pc.equal(keys.column(r.column).fill_null(""), r.value).to_numpy().astype(np.bool_)
+        for r in split.require
+    ]
+
+
+def requirements(keys: pa.Table, parts: Parts, split: SplitSpec) -> tuple[RequirementResult, ...]:
+    """What became of the required counts, for n rows whose keys and parts are given."""
+    found = []
+    for rule, rows in zip(split.require, _required(keys, split), strict=True):
         train, dev, test = (int(rows[parts == p].sum()) for p in range(3))
         met = all(n >= rule.count for n, f in zip((train, dev, test), split.fractions, strict=True) if f > 0)
-        yield RequirementResult(rule.column, rule.value, rule.count, train, dev, test, met)
+        found.append(RequirementResult(rule.column, rule.value, rule.count, train, dev, test, met))
+    return tuple(found)
 
 
 def _hash(secret: bytes, text: str) -> bytes:
