@@ -6,15 +6,17 @@ guesses a default.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import re
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -30,6 +32,10 @@ from itera_nb.exceptions import Mistake, SpecError
 
 Kind: TypeAlias = Literal["python", "prompt", "http", "command", "recorded"]
 Fraction: TypeAlias = Annotated[float, Field(ge=0, le=1)]
+Key: TypeAlias = tuple[str | int, ...]
+"""A key of the file and the tables it stands in, from the outside in."""
+Fault: TypeAlias = tuple[Key, str]
+M = TypeVar("M", bound=BaseModel)
 PRICES = "prices.toml"
 _KEY = re.compile(r"\b(?:sk-|sk_live_|gsk_|xai-|AIza|AKIA|ghp_|hf_)[A-Za-z0-9_-]{16,}")
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
@@ -42,6 +48,15 @@ COUNTED = {"words"}
 RECORDED = "recorded"
 """The scorer of recorded arms whose files hold scores: taken as they are."""
 NOT_INHERITED = {"baseline", "ref", "change", "bundle", "negative_control", "from_"}
+
+
+def _vendor_and_model(name: str) -> str:
+    if not all(name.partition("/")):
+        raise ValueError('expected "vendor/model"')
+    return name
+
+
+ModelName: TypeAlias = Annotated[str, AfterValidator(_vendor_and_model)]
 
 
 class _Section(BaseModel):
@@ -240,7 +255,7 @@ class JudgeSpec(_Section):
     """
 
     rubric: str
-    model: str
+    model: ModelName
     params: dict[str, Any] = {}
     scale: int = Field(default=10, ge=1, le=100)
     planted: int = Field(default=10, ge=0)
@@ -294,10 +309,10 @@ class IterateSpec(_Section):
 
     proposer: Literal["queue", "claude"] = "queue"
     queue: str = "iterations/queue"
-    model: str | None = None
+    model: ModelName | None = None
     budget_usd: float | None = Field(default=None, ge=0)
     iterations: Annotated[int, Field(ge=1)] | None = None
-    judge: str | None = None
+    judge: ModelName | None = None
 
 
 class PriceSpec(_Section):
@@ -332,7 +347,7 @@ class ModelSpec(_Section):
         return name
 
 
-class _Prices(RootModel[dict[str, PriceSpec]]):
+class _Prices(RootModel[dict[ModelName, PriceSpec]]):
     """A whole `prices.toml`."""
 
 
@@ -388,7 +403,8 @@ class Spec(_Section):
 
     def expected_effect(self, smallest: float) -> float:
         """The registered expected effect (a fraction), or the guess of twice the `smallest` worth having."""
-        return self.frame.expected_effect or 2 * smallest
+        registered = self.frame.expected_effect
+        return 2 * smallest if registered is None else registered
 
 
 class LiftedSpec(_Section):
@@ -404,7 +420,7 @@ class IterationSpec(_Section):
     `class`, `evidence` and `action` are the gate's judgement; `by` says who made it, where no person did.
     """
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")
+    name: str = Field(pattern=f"^{NAME.pattern}$")
     hypothesis: str = Field(min_length=8)
     parent: str
     change: ArmSpec
@@ -434,46 +450,39 @@ def parse_spec(text: str, path: Path) -> Spec:
         SpecError: With every mistake found, each at its line.
     """
     raw = _parse(text, path)
-    locate = _Locator(text)
-    arms = raw.get("arms")
-    mistakes = list(_arm_structure("arms", arms, arms, locate)) if isinstance(arms, dict) else []
-    screen = raw.get("screen")
-    if isinstance(arms, dict) and isinstance(screen, dict):
-        mistakes += _arm_structure("screen", screen, arms | screen, locate)
+    faults = [*_arm_structure(raw)]
     try:
         spec = Spec.model_validate(raw)
     except ValidationError as error:
-        raise SpecError(path, [*mistakes, *_explain(error, raw, locate, Spec)]) from None
-    if mistakes:
-        raise SpecError(path, mistakes)
-    every = spec.arms | spec.screen
-    resolved = {name: _inherited(spec.arms, name) for name in spec.arms}
-    screened = {name: _inherited(every, name) for name in spec.screen}
-    preset = spec.split.preset or ("iterate" if spec.iterate else "confirm")
-    split = spec.split.model_copy(update={"preset": preset})
-    models = _with_prices(spec.models, path.parent / PRICES)
-    spec = spec.model_copy(update={"arms": resolved, "screen": screened, "split": split, "models": models})
-    if mistakes := [*_meaning(spec, locate), *_not_yet(spec, locate)]:
-        raise SpecError(path, mistakes)
+        faults += _explain(error, raw, Spec)
+    if faults:
+        raise _error(path, text, faults)
+    spec = _resolved(spec, path.parent / PRICES)
+    if faults := [*_meaning(spec), *_not_yet(spec)]:
+        raise _error(path, text, faults)
     return spec
+
+
+def _resolved(spec: Spec, prices: Path) -> Spec:
+    """With what arms inherit, the preset of the split, and the prices of models."""
+    every = spec.arms | spec.screen
+    preset = spec.split.preset or ("iterate" if spec.iterate else "confirm")
+    return spec.model_copy(
+        update={
+            "arms": {name: _inherited(spec.arms, name) for name in spec.arms},
+            "screen": {name: _inherited(every, name) for name in spec.screen},
+            "split": spec.split.model_copy(update={"preset": preset}),
+            "models": _with_prices(spec.models, prices),
+        }
+    )
 
 
 def _with_prices(models: dict[str, ModelSpec], path: Path) -> dict[str, ModelSpec]:
     """`[models]` with what stands in `prices.toml`, if there is one."""
     if not path.exists():
         return models
-    text = read_toml(path)
-    raw = _parse(text, path)
-    try:
-        given = _Prices.model_validate(raw).root
-    except ValidationError as error:
-        raise SpecError(path, list(_explain(error, raw, _Locator(text), PriceSpec))) from None
-    unnamed = [name for name in given if not all(name.partition("/"))]
-    if unnamed:
-        line = _Locator(text).line([unnamed[0]])
-        raise SpecError(path, [Mistake(line, unnamed[0], 'expected "vendor/model"')])
     merged = dict(models)
-    for name, prices in given.items():
+    for name, prices in _validated(_Prices, read_toml(path), path, keys=PriceSpec).root.items():
         vendor, _, model = name.partition("/")
         known = merged.get(vendor, ModelSpec())
         merged[vendor] = known.model_copy(update={"prices": known.prices | {model: prices}})
@@ -495,11 +504,15 @@ def parse_iteration(text: str, path: Path) -> IterationSpec:
     Raises:
         SpecError: With every mistake found, each at its line.
     """
+    return _validated(IterationSpec, text, path, keys=IterationSpec)
+
+
+def _validated(model: type[M], text: str, path: Path, *, keys: type[BaseModel]) -> M:
     raw = _parse(text, path)
     try:
-        return IterationSpec.model_validate(raw)
+        return model.model_validate(raw)
     except ValidationError as error:
-        raise SpecError(path, list(_explain(error, raw, _Locator(text), IterationSpec))) from None
+        raise _error(path, text, _explain(error, raw, keys)) from None
 
 
 def looks_like_a_key(line: str) -> bool:
@@ -510,13 +523,6 @@ def looks_like_a_key(line: str) -> bool:
 def hide_keys(text: str) -> str:
     """The text with whatever looks like a vendor's key taken out."""
     return _KEY.sub("[key]", text)
-
-
-def _no_keys(path: Path, text: str) -> None:
-    message = "looks like a key: keep it in the environment or .env, and withdraw this one"
-    lines = enumerate(text.split("\n"), 1)
-    if found := [Mistake(number, "secret", message) for number, line in lines if looks_like_a_key(line)]:
-        raise SpecError(path, found)
 
 
 def read_toml(path: Path) -> str:
@@ -534,7 +540,10 @@ def read_toml(path: Path) -> str:
 
 
 def _parse(text: str, path: Path) -> dict[str, Any]:
-    _no_keys(path, text)
+    message = "looks like a key: keep it in the environment or .env, and withdraw this one"
+    lines = enumerate(text.split("\n"), 1)
+    if found := [Mistake(number, "secret", message) for number, line in lines if looks_like_a_key(line)]:
+        raise SpecError(path, found)
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -543,36 +552,31 @@ def _parse(text: str, path: Path) -> dict[str, Any]:
         raise SpecError(path, [Mistake(line, "toml", str(error))]) from None
 
 
-class _Locator:
-    """Finds the line of a key: the shortest prefix of the file that parses and holds its path.
+# where a mistake stands -------------------------------------------------------------------------------------
 
-    Neither tomllib nor tomlkit keeps positions.
-    """
 
-    def __init__(self, text: str) -> None:
-        self._lines = text.replace("\r\n", "\n").split(
-            "\n"
-        )  # a TOML line: not what splitlines() takes for one
-        self._prefixes: list[tuple[int, dict[str, Any]]] | None = None
+def _error(path: Path, text: str, faults: Iterable[Fault]) -> SpecError:
+    prefixes = list(_prefixes(text))
+    return SpecError(
+        path, [Mistake(_line(prefixes, at), ".".join(map(str, at)) or "file", said) for at, said in faults]
+    )
 
-    def line(self, path: Sequence[str | int]) -> int:
-        """The 1-based line of `path`, or of the nearest table above it that exists."""
-        for depth in range(len(path), 0, -1):
-            for number, parsed in self._parsed():
-                if _holds(parsed, path[:depth]):
-                    return number
-        return 1
 
-    def _parsed(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        if self._prefixes is None:
-            self._prefixes = []
-            for number in range(1, len(self._lines) + 1):
-                try:
-                    parsed = tomllib.loads("\n".join(self._lines[:number]))
-                except tomllib.TOMLDecodeError:
-                    continue
-                self._prefixes.append((number, parsed))
-        yield from self._prefixes
+def _prefixes(text: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """What the first lines of a file say, where they parse: neither tomllib nor tomlkit keeps positions."""
+    lines = text.replace("\r\n", "\n").split("\n")  # a TOML line: not what splitlines() takes for one
+    for number in range(1, len(lines) + 1):
+        with contextlib.suppress(tomllib.TOMLDecodeError):
+            yield number, tomllib.loads("\n".join(lines[:number]))
+
+
+def _line(prefixes: Sequence[tuple[int, dict[str, Any]]], at: Key) -> int:
+    """The 1-based line of a key, or of the nearest table above it that exists."""
+    for depth in range(len(at), 0, -1):
+        for number, parsed in prefixes:
+            if _holds(parsed, at[:depth]):
+                return number
+    return 1
 
 
 def _holds(parsed: Any, path: Sequence[Any]) -> bool:
@@ -586,18 +590,19 @@ def _holds(parsed: Any, path: Sequence[Any]) -> bool:
     return True
 
 
-def _explain(
-    error: ValidationError, raw: Mapping[str, Any], locate: _Locator, model: type[BaseModel]
-) -> Iterator[Mistake]:
+# what pydantic found, in our words --------------------------------------------------------------------------
+
+
+def _explain(error: ValidationError, raw: Mapping[str, Any], model: type[BaseModel]) -> Iterator[Fault]:
     for detail in error.errors():
         # Union members and function wrappers stand in pydantic's `loc` though the file has no such key.
         loc = [part for i, part in enumerate(detail["loc"]) if i == 0 or _in_file(raw, detail["loc"], i)]
         if detail["type"] in {"missing", "extra_forbidden"} and loc[-1:] != [detail["loc"][-1]]:
             loc.append(detail["loc"][-1])
-        yield Mistake(locate.line(loc), ".".join(map(str, loc)) or "file", _words(detail, model))
+        yield tuple(loc), _words(detail, model)
 
 
-def _in_file(raw: Any, loc: Sequence[str | int], index: int) -> bool:
+def _in_file(raw: Any, loc: Key, index: int) -> bool:
     kept: list[str | int] = []
     for part in loc[: index + 1]:
         if _holds(raw, [*kept, part]):
@@ -608,9 +613,8 @@ def _in_file(raw: Any, loc: Sequence[str | int], index: int) -> bool:
 def _words(detail: ErrorDetails, model: type[BaseModel]) -> str:
     if detail["type"] == "extra_forbidden":
         known = _known_keys(model, detail["loc"][:-1])
-        near = difflib.get_close_matches(str(detail["loc"][-1]), known, n=1)
-        hint = f'; did you mean "{near[0]}"?' if near else f"; known keys: {', '.join(sorted(known))}"
-        return f"unknown key{hint}"
+        every = f"; known keys: {', '.join(sorted(known))}"
+        return f"unknown key{_nearest(detail['loc'][-1], known) or every}"
     if detail["type"] == "missing":
         return "this key is required"
     message = detail["msg"].removeprefix("Value error, ")
@@ -620,7 +624,12 @@ def _words(detail: ErrorDetails, model: type[BaseModel]) -> str:
     return f"{message}{shown}"
 
 
-def _known_keys(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
+def _nearest(name: object, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(str(name), list(known), n=1)
+    return f'; did you mean "{near[0]}"?' if near else ""
+
+
+def _known_keys(model: type[BaseModel], loc: Key) -> list[str]:
     current: Any = model
     named = False  # the next part is a name that the user chose (an arm's), not a key
     for part in loc:
@@ -636,23 +645,30 @@ def _known_keys(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
     return [field.alias or name for name, field in fields.items()]
 
 
-def _arm_structure(
-    section: str, named: Mapping[str, Any], arms: Mapping[str, Any], locate: _Locator
-) -> Iterator[Mistake]:
+# what no single field can say -------------------------------------------------------------------------------
+
+
+def _arm_structure(raw: Mapping[str, Any]) -> Iterator[Fault]:
+    """Names of arms, and whom they inherit from; a screened arm may inherit from a registered one."""
+    arms, screen = raw.get("arms"), raw.get("screen")
+    if not isinstance(arms, dict):
+        return
+    yield from _lineage("arms", arms, arms)
+    if isinstance(screen, dict):
+        yield from _lineage("screen", screen, arms | screen)
+
+
+def _lineage(section: str, named: Mapping[str, Any], arms: Mapping[str, Any]) -> Iterator[Fault]:
     for name, arm in named.items():
         if not NAME.fullmatch(name):
-            message = "a name is lower-case letters, digits and dashes"
-            yield Mistake(locate.line([section, name]), f"{section}.{name}", message)
-        at = [section, name, "from"]
+            yield (section, name), "a name is lower-case letters, digits and dashes"
         seen, parent = {name}, arm.get("from") if isinstance(arm, dict) else None
         while isinstance(parent, str):
             if parent not in arms:
-                near = difflib.get_close_matches(parent, list(arms), n=1)
-                hint = f'; did you mean "{near[0]}"?' if near else ""
-                yield Mistake(locate.line(at), f"{section}.{name}.from", f"no arm {parent!r}{hint}")
+                yield (section, name, "from"), f"no arm {parent!r}{_nearest(parent, arms)}"
                 break
             if parent in seen:
-                yield Mistake(locate.line(at), f"{section}.{name}.from", "arms inherit in a circle")
+                yield (section, name, "from"), "arms inherit in a circle"
                 break
             seen.add(parent)
             parent = arms[parent].get("from") if isinstance(arms[parent], dict) else None
@@ -672,155 +688,137 @@ NEEDS = {
 }
 
 
-def _meaning(spec: Spec, locate: _Locator) -> Iterator[Mistake]:
-    """What no single field can say: which arms there must be, and what their kinds need."""
+def _meaning(spec: Spec) -> Iterator[Fault]:
+    """Which arms there must be, what their kinds need, and what sections need of each other."""
     baselines = [name for name, arm in spec.arms.items() if arm.baseline]
     if len(baselines) != 1:
         found = ", ".join(baselines) or "none"
-        at = locate.line(["arms"])
-        yield Mistake(at, "arms", f"exactly one arm has `baseline = true`, found {found}")
+        yield ("arms",), f"exactly one arm has `baseline = true`, found {found}"
         return
     if not 1 <= len(spec.candidates) <= MAX_CANDIDATES:
         found = f"1 to 3 arms beside the baseline, found {len(spec.candidates)}"
         if spec.candidates:
             found += " (SG08); move the others to [screen.NAME] and choose on train: itera screen"
-        yield Mistake(locate.line(["arms"]), "arms", found)
+        yield ("arms",), found
     for name, arm in spec.arms.items():
         for key, message in _arm_needs(arm):
-            yield Mistake(locate.line(["arms", name]), f"arms.{name}.{key}", message)
-    scorer = spec.metric.scorer
-    if spec.source.expected is None and ".py:" not in scorer and scorer not in {*JUDGED, RECORDED}:
-        message = f"the scorer {scorer!r} needs a label column"
-        yield Mistake(locate.line(["source"]), "source.expected", message)
-    yield from _judge_meaning(spec, locate)
-    yield from _recorded_meaning(spec, locate)
-    yield from _iterate_meaning(spec, locate)
-    yield from _screen_meaning(spec, locate)
-    if spec.source.expected in spec.source.inputs:
-        message = f"{spec.source.expected!r} is the label: an arm that sees it answers from it (SG01)"
-        yield Mistake(locate.line(["source", "inputs"]), "source.inputs", message)
-    if spec.source.severity_cap is not None and spec.source.severity is None:
-        at = locate.line(["source", "severity_cap"])
-        yield Mistake(at, "source.severity_cap", "needs `severity`")
+            yield ("arms", name, *key), message
+        if arm.few_shot is not None and spec.source.expected is None:
+            yield ("arms", name, "few_shot"), "examples need a label column: [source] expected"
+    yield from _source_meaning(spec)
+    yield from _judge_meaning(spec)
+    yield from _recorded_meaning(spec)
+    yield from _iterate_meaning(spec)
+    yield from _screen_meaning(spec)
 
 
-def _judge_meaning(spec: Spec, locate: _Locator) -> Iterator[Mistake]:
+def _source_meaning(spec: Spec) -> Iterator[Fault]:
+    source, scorer = spec.source, spec.metric.scorer
+    if source.expected is None and ".py:" not in scorer and scorer not in {*JUDGED, RECORDED}:
+        yield ("source", "expected"), f"the scorer {scorer!r} needs a label column"
+    if source.expected in source.inputs:
+        message = f"{source.expected!r} is the label: an arm that sees it answers from it (SG01)"
+        yield ("source", "inputs"), message
+    if source.severity_cap is not None and source.severity is None:
+        yield ("source", "severity_cap"), "needs `severity`"
+
+
+def _judge_meaning(spec: Spec) -> Iterator[Fault]:
     """What the scorer and `[judge]` need of each other."""
-    scorer, at = spec.metric.scorer, locate.line(["metric", "scorer"])
+    scorer, judge = spec.metric.scorer, spec.judge
+    at = ("metric", "scorer")
     if scorer in COUNTED:
-        yield Mistake(at, "metric.scorer", f"{scorer!r} counts: it can only be a secondary metric")
-    if scorer in JUDGED and spec.judge is None:
-        yield Mistake(at, "metric.scorer", f'the scorer "{scorer}" needs a [judge] with a rubric and a model')
-    if spec.judge is not None and scorer not in JUDGED:
-        message = f'the scorer {scorer!r} asks no judge; use scorer = "judge" or "preference"'
-        yield Mistake(locate.line(["judge"]), "judge", message)
-    if spec.judge is not None and not all(spec.judge.model.partition("/")):
-        message = f'write it as "vendor/model" (got {spec.judge.model!r})'
-        yield Mistake(locate.line(["judge", "model"]), "judge.model", message)
-    if spec.judge is not None and (fault := _second_fault(spec.judge)):
-        yield Mistake(locate.line(["judge", "second"]), "judge.second", fault)
+        yield at, f"{scorer!r} counts: it can only be a secondary metric"
+    if scorer in JUDGED and judge is None:
+        yield at, f'the scorer "{scorer}" needs a [judge] with a rubric and a model'
+    if judge is not None and scorer not in JUDGED:
+        yield ("judge",), f'the scorer {scorer!r} asks no judge; use scorer = "judge" or "preference"'
+    if judge is not None and judge.second not in {"none", "human"}:
+        if not all(judge.second.partition("/")):
+            wanted = 'expected "vendor/model" of another family, "human" or "none"'
+            yield ("judge", "second"), f"{wanted} (got {judge.second!r})"
+        elif judge.second == judge.model:
+            yield ("judge", "second"), "a judge cannot check itself: name a model of another family"
     for name in spec.metric.secondary:
         if name in JUDGED or is_pairwise(name):
-            message = f"{name!r} can only be the primary scorer"
-            yield Mistake(locate.line(["metric", "secondary"]), "metric.secondary", message)
+            yield ("metric", "secondary"), f"{name!r} can only be the primary scorer"
     if spec.metric.pairwise and spec.rule.min_effect.relative:
         message = 'a net win rate is not relative to a value of the baseline: write 0.05 or "5pp"'
-        yield Mistake(locate.line(["rule", "min_effect"]), "rule.min_effect", message)
+        yield ("rule", "min_effect"), message
 
 
-def _recorded_meaning(spec: Spec, locate: _Locator) -> Iterator[Mistake]:
-    """What recorded results and few-shot rows need of the other sections."""
+def _recorded_meaning(spec: Spec) -> Iterator[Fault]:
+    """What recorded results need of the other sections."""
     recorded = {name: arm for name, arm in spec.arms.items() if arm.kind == "recorded"}
     for name, arm in recorded.items():
         if arm.trial is None and spec.run.trials != 1:
-            at = locate.line(["run", "trials"])
             message = f"arm {name!r} has no `trial` column, so it holds one trial: say trials = 1"
-            yield Mistake(at, "run.trials", message)
+            yield ("run", "trials"), message
     if recorded and not spec.claim.seen:
         message = (
             f"arm {next(iter(recorded))!r} is older than this frame: say seen = true, and the outcome is "
             "retrospective, never ship; or compare without a folder: itera compare A.csv B.csv"
         )
-        yield Mistake(locate.line(["claim", "seen"]), "claim.seen", message)
+        yield ("claim", "seen"), message
     scored = [arm.score is not None for arm in spec.arms.values()]
     if any(scored) != (spec.metric.scorer == RECORDED) or any(scored) != all(scored):
         message = f'where arms have a `score` column all of them do, and the scorer is "{RECORDED}" (SG18)'
-        yield Mistake(locate.line(["metric", "scorer"]), "metric.scorer", message)
+        yield ("metric", "scorer"), message
     if any(scored) and spec.metric.secondary:
-        message = "scores taken as they are leave no output for a second scorer"
-        yield Mistake(locate.line(["metric", "secondary"]), "metric.secondary", message)
-    for name, arm in spec.arms.items():
-        if arm.few_shot is not None and spec.source.expected is None:
-            message = "examples need a label column: [source] expected"
-            yield Mistake(locate.line(["arms", name, "few_shot"]), f"arms.{name}.few_shot", message)
+        yield ("metric", "secondary"), "scores taken as they are leave no output for a second scorer"
 
 
-def _iterate_meaning(spec: Spec, locate: _Locator) -> Iterator[Mistake]:
+def _iterate_meaning(spec: Spec) -> Iterator[Fault]:
     """What a proposer that is paid needs."""
     iterate = spec.iterate
-    if iterate is not None and iterate.judge is not None and not all(iterate.judge.partition("/")):
-        message = f'expected "vendor/model", got {iterate.judge!r}'
-        yield Mistake(locate.line(["iterate", "judge"]), "iterate.judge", message)
     if iterate is None or iterate.proposer != "claude":
         return
-    if iterate.model is None or not all(iterate.model.partition("/")):
-        yield Mistake(locate.line(["iterate"]), "iterate.model", 'expected "vendor/model": who proposes')
+    if iterate.model is None:
+        yield ("iterate", "model"), 'expected "vendor/model": who proposes'
     if iterate.budget_usd is None:
-        message = "a proposer that is paid needs a budget in USD"
-        yield Mistake(locate.line(["iterate"]), "iterate.budget_usd", message)
+        yield ("iterate", "budget_usd"), "a proposer that is paid needs a budget in USD"
 
 
-def _screen_meaning(spec: Spec, locate: _Locator) -> Iterator[Mistake]:
+def _screen_meaning(spec: Spec) -> Iterator[Fault]:
     """What arms that are only screened on train need."""
     for name, arm in spec.screen.items():
-        at, key = locate.line(["screen", name]), f"screen.{name}"
         if name in spec.arms:
-            yield Mistake(at, key, "an arm of that name is registered")
+            yield ("screen", name), "an arm of that name is registered"
         if arm.baseline or arm.negative_control:
-            yield Mistake(at, key, "a screened arm is a candidate: no baseline, no negative control")
-        for missing, message in _arm_needs(arm):
-            yield Mistake(at, f"{key}.{missing}", message)
+            yield ("screen", name), "a screened arm is a candidate: no baseline, no negative control"
+        for key, message in _arm_needs(arm):
+            yield ("screen", name, *key), message
 
 
-def _second_fault(judge: JudgeSpec) -> str | None:
-    """What is wrong with `second`, if anything."""
-    if judge.second in {"none", "human"}:
-        return None
-    if not all(judge.second.partition("/")):
-        return f'expected "vendor/model" of another family, "human" or "none" (got {judge.second!r})'
-    same = judge.second == judge.model
-    return "a judge cannot check itself: name a model of another family" if same else None
-
-
-def _arm_needs(arm: ArmSpec) -> Iterator[tuple[str, str]]:
+def _arm_needs(arm: ArmSpec) -> Iterator[Fault]:
     if arm.kind is None:
-        yield "kind", "expected python, prompt, http, command or recorded"
+        yield ("kind",), "expected python, prompt, http, command or recorded"
         return
     for needed in NEEDS[arm.kind]:
         if getattr(arm, needed) is None:
-            yield needed, f"an arm of kind {arm.kind} needs this key"
+            yield (needed,), f"an arm of kind {arm.kind} needs this key"
     if arm.kind == "http" and arm.url and not URL.fullmatch(arm.url):
-        yield "url", "expected http:// or https://, without a user or password"
+        yield ("url",), "expected http:// or https://, without a user or password"
     for header, value in arm.headers.items():
         if not HEADER.fullmatch(value):
-            yield f"headers.{header}", 'a value comes from the environment: "env:NAME" or "Bearer env:NAME"'
+            message = 'a value comes from the environment: "env:NAME" or "Bearer env:NAME"'
+            yield ("headers", header), message
     if arm.kind == "recorded" and (arm.output is None) == (arm.score is None):
-        yield "output", "name the column of outputs, or of scores that are taken as they are: one of the two"
+        message = "name the column of outputs, or of scores that are taken as they are: one of the two"
+        yield ("output",), message
     if arm.baseline and not arm.ref:
-        yield "ref", "where today's behaviour stands, for example src/app.py:42"
+        yield ("ref",), "where today's behaviour stands, for example src/app.py:42"
     if not arm.baseline and not arm.change:
-        yield "change", "say in a few words what differs from the baseline"
+        yield ("change",), "say in a few words what differs from the baseline"
 
 
-def _not_yet(spec: Spec, locate: _Locator) -> Iterator[Mistake]:
+def _not_yet(spec: Spec) -> Iterator[Fault]:
     """Keys whose shape is settled but which this version cannot run: said at once, not half-way."""
-    folder = "; results that nothing can seal are compared without a folder: itera compare A.csv B.csv"
-    later: list[tuple[bool, Sequence[str], str]] = [
-        (spec.split.preset == "none", ["split", "preset"], folder),
-        (bool(spec.source.media), ("source", "media"), ""),
-        (spec.report.examples, ("report", "examples"), ""),
-    ]
-    for hit, path, instead in later:
-        if hit:
-            message = f"is understood but not available in this version{instead}"
-            yield Mistake(locate.line(path), ".".join(map(str, path)), message)
+    later = "is understood but not available in this version"
+    if spec.split.preset == "none":
+        instead = "results that nothing can seal are compared without a folder: itera compare A.csv B.csv"
+        yield ("split", "preset"), f"{later}; {instead}"
+    if spec.source.media:
+        yield ("source", "media"), later
+    if spec.report.examples:
+        yield ("report", "examples"), later

@@ -531,6 +531,11 @@ def test_mistakes_in_an_iteration_file(mistakes, old, new, key):
         assert line_of(text, last) in {line for line, _, _ in found}
 
 
+@pytest.mark.parametrize(("line", "expected"), [("", 0.1), ("expected_effect = 0.0", 0.0)])
+def test_an_expected_effect_of_zero_is_one(load, line, expected):
+    assert load(f"[frame]\n{line}\n{BASE.removeprefix('[frame]')}").expected_effect(0.05) == expected
+
+
 def test_the_label_is_not_an_input(make_spec, tmp_path):
     with pytest.raises(SpecError, match=r"source.inputs: 'label' is the label"):
         make_spec(source='inputs = ["text", "label"]')
