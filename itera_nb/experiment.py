@@ -10,6 +10,7 @@ import secrets
 import tempfile
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -357,6 +358,7 @@ class Experiment:
         """
         import subprocess
         import sys
+        from concurrent.futures import ThreadPoolExecutor
 
         command = [sys.executable, "-I", "-m", module, str(self.folder), *arguments]
         with subprocess.Popen(  # noqa: S603 - our own interpreter and module
@@ -370,19 +372,21 @@ class Experiment:
             assert process.stdin is not None
             assert process.stdout is not None
             assert process.stderr is not None
+            tail: deque[str] = deque(maxlen=20)
             try:
                 with contextlib.suppress(BrokenPipeError), process.stdin:
                     process.stdin.write(handed)
-                tail: list[str] = []
-                for line in process.stderr:
-                    tail = [*tail[-20:], line]
-                    if progress:
-                        progress(line.rstrip("\n"))
-                answer = process.stdout.read()
+                # Both are read at once: a long answer fills its pipe before the process ends the other.
+                with ThreadPoolExecutor(1) as pool:
+                    answer = pool.submit(process.stdout.read)
+                    for line in process.stderr:
+                        tail.append(line)
+                        if progress:
+                            progress(line.rstrip("\n"))
             except KeyboardInterrupt:
                 process.wait()
                 raise StoppedError("interrupted; what was finished is kept", fix="run it again") from None
-        return answered(answer, "".join(tail))
+        return answered(answer.result(), "".join(tail))
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:

@@ -273,6 +273,13 @@ def test_a_value_comes_back(module):
     assert module(raising('return {"rows": [1, 2.5, None, "ä"]}')) == {"rows": [1, 2.5, None, "ä"]}
 
 
+def test_a_long_answer_and_long_progress_do_not_wait_for_each_other(module):
+    lines = []
+    body = "import sys\nfor n in range(20_000):\n    print(n, file=sys.stderr)\n"
+    assert len(module(body + raising('return "x" * 1_000_000'), progress=lines.append)) == 1_000_000
+    assert len(lines) == 20_000
+
+
 def test_progress_is_passed_on_line_by_line(module):
     lines = []
     body = 'import sys\nprint("1 of 2", file=sys.stderr)\nprint("2 of 2", file=sys.stderr)\n'

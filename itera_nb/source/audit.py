@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias
 import pyarrow.compute as pc
 
 from itera_nb.exceptions import DataError
+from itera_nb.source.keys import NUMBER
 from itera_nb.source.relation import DuckDBRelation
 from itera_nb.source.slices import slice_id
 
@@ -94,7 +95,7 @@ def _production(path: Path, declared: Sequence[str]) -> tuple[tuple[str, ...], d
         )
     table = relation.keys([*columns, COUNT])
     counts = table.column(COUNT)
-    good = pc.fill_null(pc.match_substring_regex(counts, r"^[0-9]+(\.[0-9]+)?([eE]\+?[0-9]+)?$"), False)
+    good = pc.fill_null(pc.match_substring_regex(counts, NUMBER), False)
     total = 0.0
     expected: dict[Stratum, float] = {}
     if pc.all(good).as_py():

@@ -39,8 +39,13 @@ def evict(experiment: Experiment, how: str) -> int:
             the encrypted one has been read back; "remove" only removes it.
 
     Raises:
+        IteraError: `how` is neither.
         DataError: The file is not there, or not the one that was sampled.
     """
+    if how not in {"seal", "remove"}:
+        raise IteraError(
+            f"{how!r} is no way to take the source away", fix='"seal" or "remove"; "restore" later'
+        )
     experiment.require("evicted")
     source = experiment.outside(experiment.spec.source.uri)
     if not source.is_file():
@@ -81,7 +86,7 @@ def restore(experiment: Experiment) -> str:
     if source.exists():
         raise IteraError(f"{source} is there already", fix="move it away first")
     partial = source.with_name(f".{source.name}.partial")
-    with experiment.path(SEALED_SOURCE).open("rb") as sealed, partial.open("xb") as plain:
+    with experiment.path(SEALED_SOURCE).open("rb") as sealed, partial.open("wb") as plain:
         pyrage.decrypt_io(sealed, plain, [private_key(experiment.secret.identity)])
     partial.replace(source)
     return str(source)

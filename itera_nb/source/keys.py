@@ -21,6 +21,8 @@ Order: TypeAlias = NDArray[np.uint64]
 BLOCK = 65_536
 FEW = 5
 MAX_CLASSES = 20
+NUMBER = r"^([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][-+]?[0-9]+)?$"
+"""A number of 0 or more, as it stands in a file."""
 
 
 def derived_key(seed: bytes, purpose: str) -> bytes:
@@ -134,7 +136,7 @@ def _check_labels(keys: pa.Table, id_column: str, expected: str) -> str | None:
 
 def _check_severity(keys: pa.Table, id_column: str, severity: str) -> None:
     column = keys.column(severity)
-    number = pc.match_substring_regex(column, r"^[0-9.]+([eE][-+]?[0-9]+)?$")
+    number = pc.match_substring_regex(column, NUMBER)
     wrong = pc.invert(pc.fill_null(number, False))
     if pc.any(wrong).as_py():
         ids = keys.column(id_column).filter(wrong)

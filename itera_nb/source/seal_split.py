@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from itera_nb.exceptions import DataError
 from itera_nb.seal.custody import Secret
 from itera_nb.seal.parquet import Commitment, PartWriter
+from itera_nb.source.audit import COUNT
 from itera_nb.source.duplicates import DuplicateReport, units_of
 from itera_nb.source.keys import check_ids, check_keys, derived_key, keyed_order
 from itera_nb.source.relation import DuckDBRelation, declared_columns, require_columns
@@ -259,11 +260,11 @@ def by_part(
 
 
 def _strata(keys: pa.Table, columns: Sequence[str]) -> tuple[dict[str, Any], ...]:
-    unique = list(dict.fromkeys(columns))
+    unique = [c for c in dict.fromkeys(columns) if c != COUNT]  # production's counts cannot name it either
     if not unique:
         return ()
     texts = pa.table({c: keys.column(c).fill_null("") for c in unique})
-    counted = texts.group_by(unique).aggregate([([], "count_all")]).rename_columns([*unique, "count"])
+    counted = texts.group_by(unique).aggregate([([], "count_all")]).rename_columns([*unique, COUNT])
     return tuple(counted.sort_by([(c, "ascending") for c in unique]).to_pylist())
 
 

@@ -35,6 +35,7 @@ def test_good_keys_name_the_class_column():
         ({"y": ["x", None, "y", None]}, "2 of 4 rows have no label 'y': id b, d"),
         ({"y": ["x"] * 4}, "all 4 rows have the same label 'y'"),
         ({"s": ["p", "sha256:" + "0" * 64, None, "q"]}, "'s' has values longer than 64"),
+        ({"w": ["1.", "1.2.3", ".5", "."]}, "2 rows have a 'w' that is not a number of 0 or more: id b, d"),
         ({"w": ["1", "-2", "nan", None]}, "3 rows have a 'w' that is not a number of 0 or more: id b, c, d"),
     ],
 )

@@ -195,6 +195,13 @@ def test_without_declared_inputs_every_other_column_is_one(tmp_path):
     assert opened(where, report)[0]["tags"] in (["a"], [], ["a", "a"])
 
 
+def test_a_slice_may_be_called_count(tmp_path):
+    data = [row | {"count": str(n % 2)} for n, row in enumerate(rows(300))]
+    _, report = seal(tmp_path, data, SOURCE.model_copy(update={"slices": ["count", "domain"]}))
+    assert {s for s in report.slices if s.startswith("count=")} == {"count=0", "count=1"}
+    assert sum(s["count"] for s in report.strata) == 300
+
+
 def test_a_column_that_is_input_and_slice_is_both(tmp_path):
     source = SOURCE.model_copy(update={"inputs": ["domain", "text", "row"]})
     where, report = seal(tmp_path, rows(300), source=source)
