@@ -19,12 +19,12 @@ from itera_nb import __version__
 from itera_nb.exceptions import EditedError, IteraError, RecordError, Refusal, StoppedError, out_of_space
 from itera_nb.ledger import Ledger, Record, sync_folder
 from itera_nb.protocol import State, check, question
+from itera_nb.seal import anchors, custody, heads
+from itera_nb.seal.custody import Holders, Secret
 from itera_nb.spec import PRICES, Spec, load_spec, read_toml
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from itera_nb.seal.custody import Holders, Secret
 
 GITIGNORE = """\
 # Rows and whatever may quote them stay out of git; the record, the arms and the conclusion go in.
@@ -139,8 +139,6 @@ class Experiment:
             self.refuse(question(safeguard, sentence, why, remedy=remedy))
 
     def _begin(self) -> None:
-        from itera_nb.seal import anchors, custody, heads
-
         with self.ledger.locked():
             if self.ledger.records():
                 return
@@ -160,8 +158,6 @@ class Experiment:
             self._append(genesis, "created", body)
 
     def _append(self, genesis: str, event: str, body: dict[str, Any]) -> Record:
-        from itera_nb.seal import heads
-
         # Held through the append: of two copies of this folder on one computer only one goes on.
         with self.ledger.locked(), heads.held(genesis):
             self._check_head(self.ledger.records())
@@ -171,8 +167,6 @@ class Experiment:
         return record
 
     def _check_head(self, records: tuple[Record, ...]) -> None:
-        from itera_nb.seal import heads
-
         if not records:
             return
         head = heads.recall(str(records[0].body.get("genesis_id", "")))
@@ -195,8 +189,6 @@ class Experiment:
     @property
     def custody(self) -> Holders:
         """Who can open the sealed rows: this user, or the recipients that they were sealed to."""
-        from itera_nb.seal import custody
-
         state = self.state
         created, sealed = state.last("created"), state.last("sealed")
         return custody.holders(
@@ -206,8 +198,6 @@ class Experiment:
     @property
     def opened_here(self) -> bool:
         """Whether this computer opened the test set, or holds a recipient's key; elsewhere a record forks."""
-        from itera_nb.seal import custody, heads
-
         head = heads.recall(self.genesis)
         return (head is not None and head.opened) or (self.custody.escrow and custody.has_identity())
 
@@ -219,16 +209,12 @@ class Experiment:
             Refusal: SG01 under escrow, without a recipient's private key. It is not recorded: a record here
                 would fork from the ledger of the custodian's clone.
         """
-        from itera_nb.seal import custody
-
         if self.custody.escrow:
             return custody.escrowed_secret(self.path(custody.SEED_FILE), self.custody)
         return custody.load_secret(self.genesis)
 
     def forget_secret(self) -> None:
         """Under escrow delete what this computer still knows of the split: the seed, and an unused key."""
-        from itera_nb.seal import custody
-
         if self.custody.escrow:
             custody.forget_secret(self.genesis)
 

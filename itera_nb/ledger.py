@@ -19,6 +19,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import rfc8785
+from filelock import FileLock
+
 from itera_nb.exceptions import RecordError
 
 GENESIS = "0" * 64
@@ -44,8 +47,6 @@ def canonical(value: Any) -> bytes:
     Raises:
         RecordError: If the value holds NaN, infinities or integers beyond 2**53.
     """
-    import rfc8785
-
     try:
         return bytes(rfc8785.dumps(value))
     except rfc8785.CanonicalizationError as error:
@@ -86,8 +87,6 @@ class Ledger:
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the ledger against other processes; re-entrant, and freed if this process dies."""
-        from filelock import FileLock
-
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{self.path}.lock", is_singleton=True):
             self._repair()

@@ -11,16 +11,53 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from itera_nb.arms.amend import amend
+from itera_nb.arms.frame import lock_frame
+from itera_nb.arms.lock import arm_changes, manifests, require_unchanged
+from itera_nb.diagnosis import autonomy, label_noise, loop
+from itera_nb.diagnosis.clusters import find_clusters
+from itera_nb.diagnosis.diffs import part_differences
+from itera_nb.diagnosis.judgement import close_sprint
+from itera_nb.diagnosis.sprint import queued
 from itera_nb.exceptions import IteraError, Refusal
 from itera_nb.experiment import Experiment
 from itera_nb.kernel.guard import executed_cells, watch
 from itera_nb.kernel.parameters import check_executed
 from itera_nb.kernel.ticket import require_nonce
+from itera_nb.metrics.scorers import built_in, is_own
 from itera_nb.models.checks import require_models
 from itera_nb.models.credentials import load_dotenv, refuse_keys
 from itera_nb.protocol import ASKING, SAFEGUARDS, check
 from itera_nb.report import phases, tables
-from itera_nb.report.view import View
+from itera_nb.report.checklist import checklist, what_next
+from itera_nb.report.data_json import build
+from itera_nb.report.frame_md import write_frame
+from itera_nb.report.judge_check import check_view
+from itera_nb.report.judged import rubric
+from itera_nb.report.labels import labels_view
+from itera_nb.report.leaks import reseal_text, scan_text
+from itera_nb.report.pilot import pilot_view
+from itera_nb.report.standing import standing
+from itera_nb.report.stepper import stepper
+from itera_nb.report.view import View, section_view
+from itera_nb.scoring import registered
+from itera_nb.scoring.judge_check import HUMAN
+from itera_nb.scoring.pilot import run_pilot
+from itera_nb.scoring.plan import make_plan
+from itera_nb.scoring.progress import relay
+from itera_nb.scoring.runs import part_rows
+from itera_nb.scoring.screen import screen
+from itera_nb.source import phase
+from itera_nb.source.contamination import require_key
+from itera_nb.spec import JUDGED
+from itera_nb.verdict.bundle import pack
+from itera_nb.verdict.dev_check import check_judge, worksheet
+from itera_nb.verdict.preflight import conditions, phase_conditions, require_ready
+from itera_nb.widgets import inspection
+from itera_nb.widgets.checklist import checklist_view
+from itera_nb.widgets.frame_form import frame_form
+from itera_nb.widgets.gate_checklist import gate_form
+from itera_nb.widgets.live import attended
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,8 +91,6 @@ class _Room:
         self.experiment = experiment
 
     def _unchanged(self) -> None:
-        from itera_nb.arms.lock import require_unchanged
-
         require_unchanged(self.experiment)
 
 
@@ -76,22 +111,14 @@ class Session(_Room):
 
     def status(self) -> View:
         """The phases, what is done and locked, who may act, the seal, and the next command."""
-        from itera_nb.report.standing import standing
-        from itera_nb.report.stepper import stepper
-
         return stepper(self.experiment.name, standing(self.experiment.state))
 
     def next(self) -> View:
         """What may happen now, and why the rest may not."""
-        from itera_nb.report.checklist import what_next
-        from itera_nb.widgets.checklist import checklist_view
-
         return checklist_view(f"next {self.experiment.folder}", lambda: what_next(self.experiment.state))
 
     def plan(self) -> View:
         """Odds of each outcome at several true effects, for both split presets."""
-        from itera_nb.scoring.plan import make_plan
-
         return phases.plan(self.experiment.spec, make_plan(self.experiment))
 
     def accept(self, safeguard: str, why: str) -> View:
@@ -118,8 +145,6 @@ class Session(_Room):
 
     def amend(self, why: str) -> View:
         """Record for good what differs from the lock, and why; whether results had been seen is filled in."""
-        from itera_nb.arms.amend import amend
-
         record = amend(self.experiment, why)
         changed = "; ".join(record.body["changed"])
         return tables.message(f"amended ({record.body['seen']}): {changed}", f"why: {why}")
@@ -130,10 +155,6 @@ class Session(_Room):
         Raises:
             Refusal: SG03 under escrow, where only the custodian can look.
         """
-        from itera_nb.report.leaks import scan_text
-        from itera_nb.scoring.progress import relay
-        from itera_nb.source.contamination import require_key
-
         require_key(self.experiment)
         more = [str(Path(path).resolve()) for path in paths]
         found = self.experiment.isolated("itera_nb.source", "scan", "scan", *more, progress=relay)
@@ -146,8 +167,6 @@ class Session(_Room):
             Refusal: SG02 once the test set is open.
             IteraError: No row is known to have leaked, or ids without a reason.
         """
-        from itera_nb.report.leaks import reseal_text
-
         if ids and not why.strip():
             raise IteraError("rows that are named need a reason", fix='itera reseal --ids ID --why "…"')
         self.experiment.require("resealed")
@@ -170,9 +189,6 @@ class Session(_Room):
 
     def pilot(self) -> View:
         """Every request and output of one train row, in full, with cost, tokens and latency."""
-        from itera_nb.report.pilot import pilot_view
-        from itera_nb.scoring.pilot import run_pilot
-
         self._unchanged()
         return pilot_view(self.experiment.spec, run_pilot(self.experiment))
 
@@ -187,39 +203,29 @@ class Session(_Room):
             scheduler: Where python arms run instead of this computer: the address of a Dask scheduler
                 (`tcp://host:8786`), or a `concurrent.futures` executor.
         """
-        from itera_nb.scoring.registered import score_registered
-
         self._unchanged()
-        scored = score_registered(self.experiment, part, trials=trials, cluster=scheduler)
+        scored = registered.score_registered(self.experiment, part, trials=trials, cluster=scheduler)
         return phases.scores(self.experiment.spec, part, scored)
 
     def screen(self) -> View:
         """Score the arms of [screen] beside the registered ones on train, to choose at most three."""
-        from itera_nb.scoring.screen import screen
-
         self._unchanged()
         return phases.screened(self.experiment.spec, *screen(self.experiment))
 
     def noise(self) -> View:
         """The noise floor: what changes when nothing is changed."""
-        from itera_nb.scoring.registered import dev_evidence
-
-        return phases.noise(self.experiment.spec, dev_evidence(self.experiment))
+        return phases.noise(self.experiment.spec, registered.dev_evidence(self.experiment))
 
     def cost(self) -> View:
         """Steady-state cost and latency of each arm on dev."""
-        from itera_nb.scoring.registered import dev_evidence
-
-        dev_evidence(self.experiment)
+        registered.dev_evidence(self.experiment)
         return phases.cost(self.experiment.spec, self.experiment.state.scored("dev"))
 
     # 4-diagnose --------------------------------------------------------------------------------------------
 
     def patterns(self) -> View:
         """The four patterns of the method, each with its evidence."""
-        from itera_nb.diagnosis.loop import patterns
-
-        return phases.patterns(patterns(self.experiment))
+        return phases.patterns(loop.patterns(self.experiment))
 
     def inspect(self, part: str = "dev") -> View:
         """The baseline beside each arm, row by row: train is open, the text of dev rows is behind a reveal.
@@ -227,9 +233,7 @@ class Session(_Room):
         Raises:
             Refusal: SG01, for anything but train and dev.
         """
-        from itera_nb.widgets.inspection import inspect
-
-        return inspect(self.experiment, part)
+        return inspection.inspect(self.experiment, part)
 
     def reveal(self, ids: str | Iterable[str], why: str) -> View:
         """Show the text of these dev rows, once it is recorded that they were read, and why.
@@ -237,14 +241,10 @@ class Session(_Room):
         Raises:
             IteraError: Without a reason, without a row, or with an id that is of no dev row.
         """
-        from itera_nb.widgets.inspection import revealed
-
-        return revealed(self.experiment, [ids] if isinstance(ids, str) else list(ids), why)
+        return inspection.revealed(self.experiment, [ids] if isinstance(ids, str) else list(ids), why)
 
     def clusters(self) -> View:
         """Where each arm wins and loses on dev: by declared columns, and by words that train rows share."""
-        from itera_nb.diagnosis.clusters import find_clusters
-
         return phases.clusters(find_clusters(self.experiment))
 
     def diffs(self, part: str = "dev") -> pd.DataFrame:
@@ -253,8 +253,6 @@ class Session(_Room):
         Returns:
             For each arm and row the columns of `itera_nb.diagnosis.diffs.row_differences`.
         """
-        from itera_nb.diagnosis.diffs import part_differences
-
         return part_differences(self.experiment, part)
 
     def labels(self, *, sheet: bool = False, second: str | None = None) -> View:
@@ -268,18 +266,14 @@ class Session(_Room):
             Refusal: SG10, before dev is scored; SG02, once the test set was opened.
             IteraError: The rows have no labels, or the worksheet cannot be read.
         """
-        from itera_nb.diagnosis.label_noise import audit_by, standing, write_sheet
-        from itera_nb.report.labels import labels_view
-
         if second is not None:
-            return labels_view(audit_by(self.experiment, second))
-        return labels_view((write_sheet if sheet else standing)(self.experiment))
+            return labels_view(label_noise.audit_by(self.experiment, second))
+        found = label_noise.write_sheet if sheet else label_noise.standing
+        return labels_view(found(self.experiment))
 
     def failures(self, arm: str | None = None, n: int = 20) -> View:
         """The first train rows that an arm (by default each in turn) fails, in full: free to read."""
-        from itera_nb.widgets.inspection import failures
-
-        return failures(self.experiment, arm, n)
+        return inspection.failures(self.experiment, arm, n)
 
     def iterate(self, proposer: Proposer | None = None) -> View:
         """Register and score what the queue holds or the proposer proposes, or show those that ran.
@@ -287,21 +281,14 @@ class Session(_Room):
         Args:
             proposer: Who is asked once the queue is empty, in place of the registered one.
         """
-        from itera_nb.diagnosis.autonomy import iterate
-        from itera_nb.diagnosis.sprint import queued
-
         self._unchanged()
-        found = iterate(self.experiment, proposer)
+        found = autonomy.iterate(self.experiment, proposer)
         waiting = [name for name, _ in queued(self.experiment)]
         refusal = check("iteration_registered", self.experiment.state)
         return phases.iterations(found, waiting, refusal.what if refusal else "")
 
     def gate(self) -> View:
         """Judge every change of the open sprint by its class and measured evidence; a form for a person."""
-        from itera_nb.diagnosis.judgement import close_sprint
-        from itera_nb.widgets.gate_checklist import gate_form
-        from itera_nb.widgets.live import attended
-
         self._unchanged()
         if attended() and self.experiment.state.ungated:
             return gate_form(self.experiment)
@@ -309,11 +296,8 @@ class Session(_Room):
 
     def lock(self) -> View:
         """Freeze what goes to the test: each line's latest gate-passed iteration, with all its files."""
-        from itera_nb.diagnosis.loop import lock
-        from itera_nb.verdict.bundle import pack
-
         self._unchanged()
-        record = lock(self.experiment)
+        record = loop.lock(self.experiment)
         pack(self.experiment)
         return phases.locked(record)
 
@@ -321,10 +305,6 @@ class Session(_Room):
 
     def preflight(self, phase: str = "5-verdict") -> View:
         """Every condition of the opening, ticked; or another phase's events, and what they wait for."""
-        from itera_nb.report.checklist import checklist
-        from itera_nb.verdict.preflight import conditions, phase_conditions
-        from itera_nb.widgets.checklist import checklist_view
-
         experiment = self.experiment
         if phase != "5-verdict":
             key = f"{phase} {experiment.folder}"
@@ -337,9 +317,6 @@ class Session(_Room):
         """Open the sealed test set, once, and decide; afterwards show the record."""
         state = self.experiment.state
         if not state.decided:
-            from itera_nb.scoring.progress import relay
-            from itera_nb.verdict.preflight import require_ready
-
             if check("test_opened", state) is None:
                 require_models(self.experiment.spec)  # a missing key is better known before the one opening
             require_ready(self.experiment)
@@ -354,10 +331,8 @@ class Session(_Room):
             Refusal: SG02 unless it was registered, and the verdict is inconclusive, and this is the first.
             DataError: If the file has too few new rows.
         """
-        from itera_nb.source.phase import extend
-
         self._unchanged()
-        record = extend(self.experiment, str(Path(file).resolve()))
+        record = phase.extend(self.experiment, str(Path(file).resolve()))
         return tables.message(
             f"{record.body['count']:,} new rows sealed (record {record.seq}); open them, once: exp.verdict()"
         )
@@ -382,9 +357,6 @@ class Session(_Room):
         return self._section("conclusion")
 
     def _section(self, name: str) -> View:
-        from itera_nb.report.data_json import build
-        from itera_nb.report.view import section_view
-
         self.experiment.require("concluded")
         return section_view(build(self.experiment), name)  # type: ignore[arg-type]
 
@@ -392,17 +364,10 @@ class Session(_Room):
 class _Frame(_Room):
     def form(self) -> View:
         """The registered frame and rule as experiment.toml says them; a form for them until the lock."""
-        from itera_nb.widgets.frame_form import frame_form
-
         return frame_form(self.experiment, self.lock)
 
     def lock(self) -> View:
         """Lock question, arms and rule before any row is drawn."""
-        from itera_nb.arms.frame import lock_frame
-        from itera_nb.metrics.scorers import built_in, is_own
-        from itera_nb.report.frame_md import write_frame
-        from itera_nb.spec import JUDGED
-
         metric = self.experiment.spec.metric
         for name in (metric.scorer, *metric.secondary):
             if not is_own(name) and name not in JUDGED:
@@ -415,8 +380,6 @@ class _Frame(_Room):
 class _Arms(_Room):
     def changes(self) -> View:
         """What each arm changes against the baseline, computed from its files."""
-        from itera_nb.arms.lock import arm_changes, manifests
-
         return phases.changes(arm_changes(self.experiment.spec, manifests(self.experiment)))
 
 
@@ -429,39 +392,29 @@ class _Source(_Room):
 
     def sample(self) -> View:
         """Fix the sample: caps, and what they dropped."""
-        from itera_nb.source.phase import sample
-
         self._unchanged()
-        return phases.sampled(sample(self.experiment))
+        return phases.sampled(phase.sample(self.experiment))
 
     def audit(self) -> View:
         """The sample against production's counts."""
-        from itera_nb.source.phase import audit
-
-        return phases.distribution(*audit(self.experiment))
+        return phases.distribution(*phase.audit(self.experiment))
 
     def accept(self, why: str) -> View:
         """Accept a failed distribution audit with a reason that the conclusion prints."""
-        from itera_nb.source.phase import accept_audit
-
-        record = accept_audit(self.experiment, why)
+        record = phase.accept_audit(self.experiment, why)
         return tables.message(f"distribution audit: {record.type.replace('_', ' ')}", why)
 
 
 class _Split(_Room):
     def seal(self) -> View:
         """Split, and seal the test rows before anyone has seen them."""
-        from itera_nb.source.phase import seal
-
         self._unchanged()
-        return phases.sealed(seal(self.experiment), self.experiment.state)
+        return phases.sealed(phase.seal(self.experiment), self.experiment.state)
 
 
 class _Train(_Room):
     def head(self, n: int = 5) -> View:
         """The first train rows, which may be read."""
-        from itera_nb.scoring.runs import part_rows
-
         rows = part_rows(self.experiment, "train")[:n]
         headers = list(rows[0]) if rows else []
         return tables.table(headers, [[row[h] for h in headers] for row in rows], title="train rows")
@@ -470,38 +423,26 @@ class _Train(_Room):
 class _Metric(_Room):
     def try_on(self, n: int = 5) -> View:
         """The scorer on the baseline's train outputs, and the baseline's value."""
-        from itera_nb.scoring.registered import measure_baseline
-
         self._unchanged()
-        return phases.baseline(self.experiment.spec, measure_baseline(self.experiment), n)
+        return phases.baseline(self.experiment.spec, registered.measure_baseline(self.experiment), n)
 
     def failure_modes(self) -> View:
         """The registered failure modes and how often the baseline shows them on train."""
-        from itera_nb.scoring.registered import measure_baseline
-
-        return phases.failure_modes(measure_baseline(self.experiment))
+        return phases.failure_modes(registered.measure_baseline(self.experiment))
 
     def lock(self) -> View:
         """Lock scorer, failure modes, severity and rule before any candidate runs."""
-        from itera_nb.scoring.registered import lock_metric
-
         self._unchanged()
-        return phases.metric_locked(lock_metric(self.experiment))
+        return phases.metric_locked(registered.lock_metric(self.experiment))
 
 
 class _Judge(_Room):
     def rubric(self) -> View:
         """The judge's rubric, if the metric has one."""
-        from itera_nb.report.judged import rubric
-
         return rubric(self.experiment.spec, self.experiment.folder)
 
     def check(self) -> View:
         """Agreement of the registered second judge, or of a person's blind ratings, on sampled dev rows."""
-        from itera_nb.report.judge_check import check_view
-        from itera_nb.scoring.judge_check import HUMAN
-        from itera_nb.verdict.dev_check import check_judge, worksheet
-
         experiment = self.experiment
         if experiment.spec.judge is None:
             return tables.message("no judge to check: the metric is deterministic")

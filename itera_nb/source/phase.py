@@ -5,14 +5,18 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from itera_nb.exceptions import DataError
 from itera_nb.experiment import GITIGNORE, Experiment
 from itera_nb.ledger import Record
 from itera_nb.protocol import ASKED_WHY
 from itera_nb.seal.custody import SEED_FILE, seal_seed
-from itera_nb.seal.recipients import Recipient
-from itera_nb.seal.recipients import find as recipients_file
-from itera_nb.seal.recipients import read as read_recipients
+from itera_nb.seal.recipients import find, read
+from itera_nb.source import evict, extension
 from itera_nb.source.audit import DistributionAudit, audit_distribution
+from itera_nb.source.contamination import Watch, look, write_index
+from itera_nb.source.relation import DuckDBRelation, open_source
+from itera_nb.source.reseal import finish, reseal
+from itera_nb.source.seal_split import SealPaths, draw, seal_split
 
 
 def sample(experiment: Experiment) -> Record:
@@ -66,8 +70,6 @@ def seal(experiment: Experiment) -> Record:
         experiment.isolated("itera_nb.source", "seal")
         record = experiment.state.the("sealed")
     elif record.type == "resealed":
-        from itera_nb.source.reseal import finish
-
         finish(experiment)  # a killed one may have left the files under their next names
     experiment.forget_secret()  # the process that sealed has done it, unless it was killed
     for ask in record.body["asks"]:
@@ -93,8 +95,6 @@ def work(experiment: Experiment, command: str, *arguments: str) -> Any:
 
     No answer holds a row's text, and only a scan names rows.
     """
-    from itera_nb.source.relation import open_source
-
     if arguments:
         return _on_sealed(experiment, command, arguments[0], list(arguments[1:]))
     relation = open_source(experiment.spec.source, experiment.spec.split, experiment.folder)
@@ -106,23 +106,16 @@ def work(experiment: Experiment, command: str, *arguments: str) -> Any:
 
 
 def _on_sealed(experiment: Experiment, command: str, how: str, names: list[str]) -> Any:
-    from itera_nb.source.contamination import look
-    from itera_nb.source.evict import evict, restore
-    from itera_nb.source.extension import extend as seal_extension
-    from itera_nb.source.reseal import reseal
-
     if command == "scan":
         return look(experiment, how, names)
     if command == "reseal":
         return reseal(experiment, names, how).seq
     if command == "extend":
-        return seal_extension(experiment, how)
-    return restore(experiment) if how == "restore" else evict(experiment, how)
+        return extension.extend(experiment, how)
+    return evict.restore(experiment) if how == "restore" else evict.evict(experiment, how)
 
 
-def _sample(experiment: Experiment, relation: Any) -> int:
-    from itera_nb.source.seal_split import draw
-
+def _sample(experiment: Experiment, relation: DuckDBRelation) -> int:
     experiment.require("sampled")
     spec = experiment.spec
     drawn = draw(relation, spec.source, spec.split, experiment.secret.seed, novelty=spec.frame.novelty)
@@ -138,12 +131,7 @@ def _sample(experiment: Experiment, relation: Any) -> int:
     return experiment.record("sampled", body).seq
 
 
-def _seal(experiment: Experiment, relation: Any) -> int:
-    from itera_nb.exceptions import DataError
-    from itera_nb.source.contamination import Watch, look, write_index
-    from itera_nb.source.evict import exposed
-    from itera_nb.source.seal_split import SealPaths, seal_split
-
+def _seal(experiment: Experiment, relation: DuckDBRelation) -> int:
     experiment.require("sealed")
     spec, sampled = experiment.spec, experiment.state.the("sampled")
     if relation.fingerprint() != sampled.body["fingerprint"]:
@@ -157,7 +145,8 @@ def _seal(experiment: Experiment, relation: Any) -> int:
         experiment.path("data", "dev.parquet"),
         experiment.path("sealed", "test.parquet"),
     )
-    secret, recipients = experiment.secret, _recipients(experiment)
+    file = find(experiment.folder)  # without a recipients file custody is local
+    secret, recipients = experiment.secret, read(file) if file else ()
     watch = Watch(spec.source.id)
     report = seal_split(
         relation,
@@ -168,49 +157,28 @@ def _seal(experiment: Experiment, relation: Any) -> int:
         novelty=spec.frame.novelty,
         recipients=[r.key for r in recipients],
         watch=watch.add,
-    ).to_json()
-    index, scan_hash = write_index(
-        experiment, watch, [paths.train, paths.dev], report["recipients"], own_key=not recipients
     )
-    sealed = {
-        "sha256": report["sha256"]["test"],
-        "commitment": report["commitment"],
-        "salt": report["salt"],
-        "recipients": list(report["recipients"]),
-    }
-    kept = (
-        "inputs",
-        "counts",
-        "slices",
-        "classes",
-        "duplicates",
-        "requirements",
-        "folds",
-        "seed_commitment",
-        "asks",
+    index, scan = write_index(
+        experiment, watch, [paths.train, paths.dev], report.sealed["recipients"], own_key=not recipients
     )
-    body = {key: report[key] for key in kept} | {
-        "sealed": sealed,
-        "files": report["sha256"] | {"scan": scan_hash},
-    }
-    body["custody"] = {
-        "mode": "escrow" if recipients else "local",
-        "recipients": list(map(asdict, recipients)),
-    }
+    files = {**report.sha256, "scan": scan}
     if recipients:
-        body["files"] |= {"seed": experiment.write_bytes(SEED_FILE, seal_seed(secret, recipients))}
+        files["seed"] = experiment.write_bytes(SEED_FILE, seal_seed(secret, recipients))
         _commit_sealed(experiment)
-    body |= {"exposed": exposed(experiment), "burned": watch.burned(experiment)}
+    figures = asdict(report)
+    body = {key: figures[key] for key in figures if key not in {"strata", "sample", "sha256"}} | {
+        "files": files,
+        "custody": {
+            "mode": "escrow" if recipients else "local",
+            "recipients": [asdict(r) for r in recipients],
+        },
+        "exposed": evict.exposed(experiment),
+        "burned": watch.burned(experiment),
+    }
     record = experiment.record("sealed", body)
     experiment.forget_secret()
     look(experiment, "sealing", index=index)
     return record.seq
-
-
-def _recipients(experiment: Experiment) -> tuple[Recipient, ...]:
-    """Those of the nearest recipients file; none where there is no such file: custody is local then."""
-    path = recipients_file(experiment.folder)
-    return () if path is None else read_recipients(path)
 
 
 def _commit_sealed(experiment: Experiment) -> None:

@@ -34,16 +34,16 @@ class SampleReport:
 
     source_rows: int
     rows: int
-    over_cap: int
-    over_share: int
     not_drawn: int
-    dropped_share: float
-    entities: int
-    capped: int
-    without_entity: int
-    largest_before: float
-    largest_after: float
-    asks: tuple[Ask, ...]
+    over_cap: int = 0
+    over_share: int = 0
+    dropped_share: float = 0.0
+    entities: int = 0
+    capped: int = 0
+    without_entity: int = 0
+    largest_before: float = 0.0
+    largest_after: float = 0.0
+    asks: tuple[Ask, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +70,7 @@ def draw_sample(keys: pa.Table, order: Order, source: SourceSpec, *, novelty: bo
     chosen = np.ones(len(ids), np.bool_)
     if source.cap_by is None:
         not_drawn = _first(chosen, order, source.sample)
-        kept = int(chosen.sum())
-        report = SampleReport(len(ids), kept, 0, 0, not_drawn, 0.0, 0, 0, 0, 0.0, 0.0, ())
-        return Sample(chosen, report)
+        return Sample(chosen, SampleReport(len(ids), int(chosen.sum()), not_drawn))
     column = keys.column(source.cap_by)
     entities = codes_of(column, missing_apart=True)
     before = np.bincount(entities)

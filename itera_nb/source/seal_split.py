@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from itera_nb.exceptions import DataError
 from itera_nb.seal.custody import Secret
@@ -32,11 +30,11 @@ from itera_nb.source.split import (
     seed_commitment,
     split_rows,
 )
-from itera_nb.source.unseen import SALT_BYTES
 from itera_nb.spec import SourceSpec, SplitSpec
 
 Watcher: TypeAlias = Callable[[pa.RecordBatch, Sequence[str]], None]
 FOLD = "fold"
+SALT_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +51,8 @@ class SealReport:
     """What sampling, splitting and sealing did: numbers, declared values, hashes; no row text, no row ids.
 
     `counts`, `slices` and `classes` are rows by part; `strata` are the sample's rows by declared columns, for
-    the audit; `sha256` are the hashes of the three files; `commitment` binds to the test rows under `salt`
-    (see `Commitment`); `folds` is the number of dev folds or None; `asks` are the questions to answer before
-    going on.
+    the audit; `sha256` are the hashes of the three files; `sealed` is what the record says of the sealed one;
+    `folds` is the number of dev folds or None; `asks` are the questions to answer before going on.
     """
 
     inputs: tuple[str, ...]
@@ -68,15 +65,9 @@ class SealReport:
     requirements: tuple[RequirementResult, ...]
     folds: int | None
     sha256: Mapping[str, str]
-    recipients: tuple[str, ...]
-    salt: str
-    commitment: str
+    sealed: Mapping[str, Any]
     seed_commitment: str
     asks: tuple[Ask, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """The report as plain dictionaries and lists."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,11 +150,10 @@ def seal_split(
     strata = _stratified(source, split, label)
     done = split_rows(keys, units.codes, split, secret.seed, id_column=source.id, strata=strata)
 
-    sealed_to = tuple(recipients) or (secret.recipient,)
-    salt = secrets.token_bytes(SALT_BYTES)
     columns = list(dict.fromkeys([*inputs, *declared_columns(source, split)]))
     collect = (lambda rows: watch(rows, compared)) if watch else (lambda _: None)
-    hashes_of_files, commitment = _write(relation, ids, columns, done, paths, sealed_to, salt, collect)
+    sealed_to = tuple(recipients) or (secret.recipient,)
+    files, sealed = _write(relation, ids, columns, done, paths, sealed_to, collect)
     unmet = [r for r in done.requirements if not r.met]
     return SealReport(
         inputs=inputs,
@@ -175,10 +165,8 @@ def seal_split(
         duplicates=units.report,
         requirements=done.requirements,
         folds=None if done.folds is None else int(done.folds.max()) + 1,
-        sha256=hashes_of_files,
-        recipients=sealed_to,
-        salt=salt.hex(),
-        commitment=commitment,
+        sha256=files,
+        sealed=sealed,
         seed_commitment=seed_commitment(secret.seed),
         asks=(*sample.report.asks, *(_ask(r) for r in unmet)),
     )
@@ -188,6 +176,37 @@ def _stratified(source: SourceSpec, split: SplitSpec, label: str | None) -> list
     return [*source.slices, *split.stratify, *([label] if label else [])]
 
 
+class SealWriter(PartWriter):
+    """Writes sealed rows; they are committed to, and shown to `watch`, block by block."""
+
+    def __init__(
+        self,
+        path: Path,
+        schema: pa.Schema,
+        recipients: Sequence[str],
+        watch: Callable[[pa.RecordBatch], None],
+    ) -> None:
+        super().__init__(path, schema, recipients)
+        self._recipients, self._watch = list(recipients), watch
+        self._salt = secrets.token_bytes(SALT_BYTES)
+        self._promise = Commitment(self._salt, schema)
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Add a block of rows."""
+        self._promise.update(batch)
+        self._watch(batch)
+        super().write(batch)
+
+    def seal(self) -> dict[str, Any]:
+        """Complete the file: what a record says of it."""
+        return {
+            "sha256": self.finish().sha256,
+            "commitment": self._promise.hexdigest(),
+            "salt": self._salt.hex(),
+            "recipients": self._recipients,
+        }
+
+
 def _write(
     relation: DuckDBRelation,
     ids: pa.ChunkedArray,
@@ -195,50 +214,36 @@ def _write(
     split: Split,
     paths: SealPaths,
     recipients: Sequence[str],
-    salt: bytes,
-    collect: Callable[[pa.RecordBatch], None],
-) -> tuple[dict[str, str], str]:
-    """Stream every chosen row once, into the file of its part."""
-    writers: list[PartWriter] = []
-    promise: Commitment | None = None
-    with ExitStack() as stack:
+    watch: Callable[[pa.RecordBatch], None],
+) -> tuple[dict[str, str], dict[str, Any]]:
+    """Stream every chosen row once, into the file of its part; the files' hashes, and what is sealed."""
+    batches = relation.rows(ids, columns)
+    first = next(batches)
+    schema, with_folds = first.schema, first.schema
+    if split.folds is not None:
+        if FOLD in schema.names:
+            raise DataError(
+                f"the source has a column {FOLD!r}, the name of the dev folds", fix="rename that column"
+            )
+        with_folds = schema.append(pa.field(FOLD, pa.int8()))
+    with (
+        PartWriter(paths.train, schema) as train,
+        PartWriter(paths.dev, with_folds) as dev,
+        SealWriter(paths.test, schema, recipients, watch) as test,
+    ):
         at = 0
-        for batch in relation.rows(ids, columns):
-            if promise is None:
-                promise = Commitment(salt, batch.schema)
-                writers = [stack.enter_context(w) for w in _writers(batch.schema, split, paths, recipients)]
-            parts = split.parts[at : at + batch.num_rows]
-            for part, writer in enumerate(writers):
-                rows = batch.filter(pa.array(parts == part))
-                if part == TEST:
-                    promise.update(rows)
-                    collect(rows)
-                elif part == DEV and split.folds is not None:
-                    rows = _with_fold(rows, split.folds[at : at + batch.num_rows][parts == part])
-                writer.write(rows)
+        for batch in chain([first], batches):
+            here = slice(at, at + batch.num_rows)
+            rows = [batch.filter(pa.array(split.parts[here] == part)) for part in range(len(PARTS))]
+            if split.folds is not None:
+                folds = split.folds[here][split.parts[here] == DEV]
+                rows[DEV] = rows[DEV].append_column(FOLD, pa.array(folds))
+            for writer, chosen in zip((train, dev, test), rows, strict=True):
+                writer.write(chosen)
             at += batch.num_rows
-        assert promise is not None
-        files = [writer.finish() for writer in writers]
-    return {name: file.sha256 for name, file in zip(PARTS, files, strict=True)}, promise.hexdigest()
-
-
-def _writers(
-    schema: pa.Schema, split: Split, paths: SealPaths, recipients: Sequence[str]
-) -> list[PartWriter]:
-    if split.folds is not None and FOLD in schema.names:
-        raise DataError(
-            f"the source has a column {FOLD!r}, the name of the dev folds", fix="rename that column"
-        )
-    dev = schema if split.folds is None else schema.append(pa.field(FOLD, pa.int8()))
-    return [
-        PartWriter(paths.train, schema),
-        PartWriter(paths.dev, dev),
-        PartWriter(paths.test, schema, recipients),
-    ]
-
-
-def _with_fold(rows: pa.RecordBatch, folds: NDArray[np.int8]) -> pa.RecordBatch:
-    return rows.append_column(FOLD, pa.array(folds))
+        files = {"train": train.finish().sha256, "dev": dev.finish().sha256}
+        sealed = test.seal()
+    return files | {"test": sealed["sha256"]}, sealed
 
 
 def by_part(

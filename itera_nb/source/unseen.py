@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -17,14 +16,14 @@ from numpy.typing import NDArray
 from itera_nb.exceptions import DataError, RecordError
 from itera_nb.experiment import Experiment
 from itera_nb.seal.custody import Secret
-from itera_nb.seal.parquet import Commitment, PartWriter, file_sha256, read_sealed
+from itera_nb.seal.parquet import file_sha256, read_sealed
 from itera_nb.source.duplicates import units_of
 from itera_nb.source.relation import MAX_KEY, DuckDBRelation
+from itera_nb.source.seal_split import SealWriter
 from itera_nb.source.slices import text_of
 from itera_nb.source.split import seed_commitment
 
 Mask: TypeAlias = NDArray[np.bool_]
-SALT_BYTES = 32
 
 
 def read_parts(experiment: Experiment, secret: Secret) -> dict[str, pa.Table]:
@@ -133,18 +132,8 @@ def seal_rows(
     recipients: Sequence[str],
     watch: Callable[[pa.RecordBatch], None],
 ) -> dict[str, Any]:
-    """Write rows encrypted to `recipients`; what a record says of the file and its commitment."""
-    salt = secrets.token_bytes(SALT_BYTES)
-    promise = Commitment(salt, schema)
-    with PartWriter(path, schema, recipients) as writer:
+    """Write rows encrypted to `recipients`; what a record says of the file."""
+    with SealWriter(path, schema, recipients, watch) as writer:
         for batch in batches:
-            promise.update(batch)
-            watch(batch)
             writer.write(batch)
-        sha256 = writer.finish().sha256
-    return {
-        "sha256": sha256,
-        "commitment": promise.hexdigest(),
-        "salt": salt.hex(),
-        "recipients": list(recipients),
-    }
+        return writer.seal()

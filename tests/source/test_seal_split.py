@@ -5,7 +5,7 @@ import hashlib
 import json
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -103,11 +103,11 @@ def test_report_counts_and_hashes(tmp_path):
     assert set(report.strata[0]) == {"domain", "label", "count"}
     assert report.sha256 == {n: file_sha256(getattr(where, n)) for n in ("train", "dev", "test")}
     table = read_sealed(where.test, SECRET.identity)
-    assert report.commitment == commitment(table, bytes.fromhex(report.salt))
+    assert report.sealed["commitment"] == commitment(table, bytes.fromhex(report.sealed["salt"]))
     assert report.seed_commitment == hashlib.sha256(SECRET.seed).hexdigest()
-    assert report.recipients == (SECRET.recipient,)
+    assert report.sealed["recipients"] == [SECRET.recipient]
     assert report.folds is None
-    text = json.dumps(report.to_json())
+    text = json.dumps(asdict(report))
     assert "canary" not in text
     assert '"r1' not in text
     assert SECRET.seed.hex() not in text
@@ -116,6 +116,7 @@ def test_report_counts_and_hashes(tmp_path):
 
 SCRIPT = """
 import json, sys
+from dataclasses import asdict
 from pathlib import Path
 from itera_nb.seal.custody import Secret
 from itera_nb.source.relation import open_source
@@ -126,7 +127,7 @@ source, split = SourceSpec(**source), SplitSpec(**split)
 where = SealPaths(folder / "train.parquet", folder / "dev.parquet", folder / "sealed.parquet")
 relation = open_source(source, split, Path(source.uri).parent)
 report = seal_split(relation, source, split, Secret(secret[0], bytes.fromhex(secret[1])), where)
-print(json.dumps(report.to_json()))
+print(json.dumps(asdict(report)))
 """
 
 
@@ -246,7 +247,7 @@ def test_few_rows_get_a_fold_column(tmp_path):
 def test_escrow_seals_to_others_only(tmp_path):
     reviewer = pyrage.x25519.Identity.generate()
     where, report = seal(tmp_path, rows(100), recipients=[str(reviewer.to_public())])
-    assert report.recipients == (str(reviewer.to_public()),)
+    assert report.sealed["recipients"] == [str(reviewer.to_public())]
     assert read_sealed(where.test, str(reviewer)).num_rows == report.counts["test"]
     with pytest.raises(RecordError, match="another key"):
         read_sealed(where.test, SECRET.identity)
