@@ -215,12 +215,28 @@ class Need:
     refusal: Callable[[State], Refusal]
 
 
-def _after(type_: str, safeguard: str, what: str, why: str, instead: str) -> Need:
-    return Need(lambda s: s.has(type_), lambda _: Refusal(safeguard, what, why=why, instead=instead))
+def _need(
+    holds: Callable[[State], bool],
+    safeguard: str,
+    what: str | Callable[[State], str],
+    why: str,
+    instead: str,
+    *,
+    asks: bool = False,
+) -> Need:
+    def refusal(state: State) -> Refusal:
+        said = what if isinstance(what, str) else what(state)
+        return Refusal(safeguard, said, why=why, instead=instead, asks=asks)
+
+    return Need(holds, refusal)
 
 
-def _once(type_: str, safeguard: str, what: str, why: str, instead: str) -> Need:
-    return Need(lambda s: not s.has(type_), lambda _: Refusal(safeguard, what, why=why, instead=instead))
+def _after(type_: str, *refused: str) -> Need:
+    return _need(lambda s: s.has(type_), *refused)
+
+
+def _once(type_: str, *refused: str) -> Need:
+    return _need(lambda s: not s.has(type_), *refused)
 
 
 def _not_extendable(state: State) -> str:
@@ -231,43 +247,28 @@ def _not_extendable(state: State) -> str:
     return f"the verdict is {state.outcome}; only an inconclusive one can be extended."
 
 
-def _leaked(state: State) -> Refusal:
-    leaks = state.leaks
-    ids = list(dict.fromkeys(id_ for found in leaks.values() for id_ in found))
+def _leaked(state: State) -> str:
+    files = list(state.leaks)
+    ids = list(dict.fromkeys(id_ for found in state.leaks.values() for id_ in found))
     more = f" and {len(ids) - 5} more" if len(ids) > 5 else ""
-    files = list(leaks)
     others = f" and {len(files) - 3} more files" if len(files) > 3 else ""
-    return Refusal(
-        "SG03",
-        f"{len(ids)} sealed row(s) stand in {', '.join(files[:3])}{others}: {', '.join(ids[:5])}{more}.",
-        why="an arm that has met a test row is tested on what it knows.",
-        instead="move them to dev:       itera reseal\n"
-        'keep them, printed:     itera run --accept SG03="why no arm could use them"',
-        asks=True,
-    )
+    return f"{len(ids)} sealed row(s) stand in {', '.join(files[:3])}{others}: {', '.join(ids[:5])}{more}."
 
 
-def _opened_before(state: State) -> Refusal:
-    opened, verdict = state.last("test_opened"), state.last("verdict")
-    if opened is None:
-        raise AssertionError("the table asks this only after an opening")
-    when = opened.ts[:16].replace("T", " ")
-    if verdict is None or state.pass_open:
-        what = f"the test set was opened on {when} (record {opened.seq}) and its pass is not finished."
-        return Refusal(
-            "SG02",
-            what,
-            why="whatever changes now would be chosen with the test set open.",
-            instead="finish the same pass:   itera verdict",
-        )
-    outcome = verdict.body["outcome"].upper()
+def _opened(state: State) -> str:
+    return f"was opened on {state.the('test_opened').ts[:16].replace('T', ' ')}"
+
+
+def _unfinished(state: State) -> str:
+    seq = state.the("test_opened").seq
+    return f"the test set {_opened(state)} (record {seq}) and its pass is not finished."
+
+
+def _decided(state: State) -> str:
+    verdict = state.the("verdict")
     arm = f" {verdict.body['arm']}" if verdict.body.get("arm") else ""
-    return Refusal(
-        "SG02",
-        f"this test set was opened on {when} and gave {outcome}{arm} (record {verdict.seq}).",
-        why="a second look after seeing the first turns the test into a tuning set.",
-        instead="show it:               itera show\nnew idea, new rows:    itera new NAME",
-    )
+    outcome = verdict.body["outcome"].upper()
+    return f"this test set {_opened(state)} and gave {outcome}{arm} (record {verdict.seq})."
 
 
 FRAME = _after(
@@ -340,25 +341,29 @@ PILOT = _after(
     "a full run on a broken arm costs its whole price and teaches nothing.",
     "run it:                 itera run   (or exp.pilot() in 3-run)",
 )
-AUDIT = Need(
+AUDIT = _need(
     lambda s: s.audit is not None,
-    lambda _: Refusal(
-        "SG11",
-        "the sample's distribution audit has not been passed or accepted.",
-        why="a sample that does not mirror production answers for rows that nobody sends.",
-        instead='accept it with a reason: itera run --accept SG11="why"   (or exp.source.accept("why"))',
-    ),
+    "SG11",
+    "the sample's distribution audit has not been passed or accepted.",
+    "a sample that does not mirror production answers for rows that nobody sends.",
+    'accept it with a reason: itera run --accept SG11="why"   (or exp.source.accept("why"))',
 )
-DEV_SCORED = Need(
+DEV_SCORED = _need(
     lambda s: s.scored("dev") is not None,
-    lambda _: Refusal(
-        "SG10",
-        "the registered arms are not scored on dev yet.",
-        why="an iteration or a lock without dev scores has nothing to stand on.",
-        instead='score them:             itera run   (or exp.run("dev") in 3-run)',
-    ),
+    "SG10",
+    "the registered arms are not scored on dev yet.",
+    "an iteration or a lock without dev scores has nothing to stand on.",
+    'score them:             itera run   (or exp.run("dev") in 3-run)',
 )
-CLEAN = Need(lambda s: not s.leaks, _leaked)
+CLEAN = _need(
+    lambda s: not s.leaks,
+    "SG03",
+    _leaked,
+    "an arm that has met a test row is tested on what it knows.",
+    "move them to dev:       itera reseal\n"
+    'keep them, printed:     itera run --accept SG03="why no arm could use them"',
+    asks=True,
+)
 LOCKED = _after(
     "locked",
     "SG01",
@@ -373,20 +378,12 @@ NOT_LOCKED = _once(
     "whatever changes after the lock was not chosen before the test.",
     "go on to the verdict:   itera verdict",
 )
-FRAME_OPEN = _once(
-    "frame_locked",
-    "SG04",
-    "the frame is locked.",
+MOVED = (
     "what moves after it was locked can follow the results.",
     'record it for good:     itera amend --why "\N{HORIZONTAL ELLIPSIS}"',
 )
-METRIC_OPEN = _once(
-    "metric_locked",
-    "SG04",
-    "the metric is locked.",
-    "what moves after it was locked can follow the results.",
-    'record it for good:     itera amend --why "\N{HORIZONTAL ELLIPSIS}"',
-)
+FRAME_OPEN = _once("frame_locked", "SG04", "the frame is locked.", *MOVED)
+METRIC_OPEN = _once("metric_locked", "SG04", "the metric is locked.", *MOVED)
 NOT_SAMPLED = _once(
     "sampled",
     "SG07",
@@ -401,8 +398,24 @@ NOT_SEALED = _once(
     "a second seal would be a second test set.",
     "new rows:               itera new NAME",
 )
-NOT_OPENED = Need(lambda s: not s.has("test_opened"), _opened_before)
-BATCH_UNOPENED = Need(lambda s: len(s.all("test_opened")) < max(len(s.batches), 1), _opened_before)
+PASS_DONE = _need(
+    lambda s: not s.pass_open,
+    "SG02",
+    _unfinished,
+    "whatever changes now would be chosen with the test set open.",
+    "finish the same pass:   itera verdict",
+)
+SECOND_LOOK = (
+    "a second look after seeing the first turns the test into a tuning set.",
+    "show it:               itera show\nnew idea, new rows:    itera new NAME",
+)
+UNDECIDED = _need(lambda s: s.pass_open or not s.has("test_opened"), "SG02", _decided, *SECOND_LOOK)
+ROWS_LEFT = _need(
+    lambda s: s.pass_open or len(s.all("test_opened")) < max(len(s.batches), 1),
+    "SG02",
+    _decided,
+    *SECOND_LOOK,
+)
 OPENED = _after(
     "test_opened",
     "SG01",
@@ -410,53 +423,42 @@ OPENED = _after(
     "a verdict needs test scores.",
     "open it, once:          itera verdict",
 )
-UNFINISHED = Need(lambda s: s.pass_open or not s.has("test_opened"), _opened_before)
-SPRINT_OPEN = Need(
+SPRINT_OPEN = _need(
     lambda s: len(s.ungated) < MAX_ITERATIONS,
-    lambda _: Refusal(
-        "SG22",
-        f"this sprint already has {MAX_ITERATIONS} iterations.",
-        why="long sprints tune to the dev rows they look at.",
-        instead="close the sprint:       exp.gate() in 4-diagnose   (or itera run)",
-    ),
+    "SG22",
+    f"this sprint already has {MAX_ITERATIONS} iterations.",
+    "long sprints tune to the dev rows they look at.",
+    "close the sprint:       exp.gate() in 4-diagnose   (or itera run)",
 )
-SPRINTS_LEFT = Need(
+SPRINTS_LEFT = _need(
     lambda s: bool(s.ungated) or len(s.all("gate")) < MAX_SPRINTS + s.answers("SG22"),
-    lambda s: Refusal(
-        "SG22",
-        f"{len(s.all('gate'))} sprints are over.",
-        why="each sprint spends some of what the dev rows can still tell.",
-        instead="lock what passed:       itera run   (or exp.lock() in 4-diagnose)\n"
-        'one more, if an audit of the gates passes: itera run --accept SG22="why"',
-        asks=True,
-    ),
+    "SG22",
+    lambda s: f"{len(s.all('gate'))} sprints are over.",
+    "each sprint spends some of what the dev rows can still tell.",
+    "lock what passed:       itera run   (or exp.lock() in 4-diagnose)\n"
+    'one more, if an audit of the gates passes: itera run --accept SG22="why"',
+    asks=True,
 )
-PREVIOUS_SCORED = Need(
+PREVIOUS_SCORED = _need(
     lambda s: all(s.scored("dev", r.body["id"]) for r in s.ungated),
-    lambda s: Refusal(
-        "SG21",
-        f"iteration {s.ungated[-1].body['id']} is registered but not scored.",
-        why="two open changes cannot be told apart.",
-        instead="score it first:         itera run   (or exp.iterate() in 4-diagnose)",
-    ),
+    "SG21",
+    lambda s: f"iteration {s.ungated[-1].body['id']} is registered but not scored.",
+    "two open changes cannot be told apart.",
+    "score it first:         itera run   (or exp.iterate() in 4-diagnose)",
 )
-SPRINT_RAN = Need(
+SPRINT_RAN = _need(
     lambda s: bool(s.ungated),
-    lambda _: Refusal(
-        "SG22",
-        "there is no iteration since the last gate.",
-        why="a gate judges changes.",
-        instead="lock the arms:          itera run   (or exp.lock() in 4-diagnose)",
-    ),
+    "SG22",
+    "there is no iteration since the last gate.",
+    "a gate judges changes.",
+    "lock the arms:          itera run   (or exp.lock() in 4-diagnose)",
 )
-GATED = Need(
+GATED = _need(
     lambda s: not s.ungated,
-    lambda s: Refusal(
-        "SG23",
-        f"{len(s.ungated)} iteration(s) have not passed a gate.",
-        why="a change that nobody classed may have memorised the dev rows.",
-        instead="close the sprint:       exp.gate() in 4-diagnose   (or itera run)",
-    ),
+    "SG23",
+    lambda s: f"{len(s.ungated)} iteration(s) have not passed a gate.",
+    "a change that nobody classed may have memorised the dev rows.",
+    "close the sprint:       exp.gate() in 4-diagnose   (or itera run)",
 )
 VERDICT = _after(
     "verdict",
@@ -466,18 +468,16 @@ VERDICT = _after(
     "open the test set:      itera verdict",
 )
 
-EXTENDABLE = Need(
+EXTENDABLE = _need(
     lambda s: s.decided and s.extension_registered and len(s.batches) == 1 and s.outcome == "inconclusive",
-    lambda s: Refusal(
-        "SG02",
-        _not_extendable(s),
-        why="more rows after a look are honest only where they were registered before it, and once.",
-        instead="new idea, new rows:    itera new NAME",
-    ),
+    "SG02",
+    _not_extendable,
+    "more rows after a look are honest only where they were registered before it, and once.",
+    "new idea, new rows:    itera new NAME",
 )
 
 NEEDS: dict[str, tuple[Need, ...]] = {
-    "frame_locked": (NOT_OPENED, FRAME_OPEN),
+    "frame_locked": (PASS_DONE, UNDECIDED, FRAME_OPEN),
     "sampled": (FRAME, NOT_SAMPLED),
     "audit_passed": (SAMPLED,),
     "audit_accepted": (SAMPLED,),
@@ -486,20 +486,20 @@ NEEDS: dict[str, tuple[Need, ...]] = {
     "metric_locked": (BASELINE, METRIC_OPEN),
     "pilot_passed": (METRIC,),
     "scored": (PILOT, AUDIT, NOT_LOCKED),
-    "judge_checked": (DEV_SCORED, NOT_OPENED),
-    "labels_audited": (DEV_SCORED, NOT_OPENED),
+    "judge_checked": (DEV_SCORED, PASS_DONE, UNDECIDED),
+    "labels_audited": (DEV_SCORED, PASS_DONE, UNDECIDED),
     "screened": (METRIC, NOT_LOCKED),
     "proposal_refused": (DEV_SCORED, NOT_LOCKED),
     "iteration_registered": (DEV_SCORED, NOT_LOCKED, PREVIOUS_SCORED, SPRINT_OPEN, SPRINTS_LEFT),
     "gate": (DEV_SCORED, NOT_LOCKED, SPRINT_RAN, PREVIOUS_SCORED),
     "locked": (DEV_SCORED, NOT_LOCKED, GATED, CLEAN),
-    "test_opened": (LOCKED, BATCH_UNOPENED, CLEAN),
-    "resumed": (OPENED, UNFINISHED),
-    "verdict": (OPENED, UNFINISHED),
+    "test_opened": (LOCKED, PASS_DONE, ROWS_LEFT, CLEAN),
+    "resumed": (OPENED, UNDECIDED),
+    "verdict": (OPENED, UNDECIDED),
     "concluded": (VERDICT,),
     "extended": (VERDICT, EXTENDABLE),
-    "amended": (FRAME, NOT_OPENED),
-    "resealed": (SEALED, NOT_OPENED),
+    "amended": (FRAME, PASS_DONE, UNDECIDED),
+    "resealed": (SEALED, PASS_DONE, UNDECIDED),
     "contamination": (SEALED,),
     "evicted": (SEALED,),
     "accepted": (),

@@ -14,13 +14,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import tomlkit
+
 from itera_nb.arms.manifest import code_closure, command_files, command_words
 from itera_nb.exceptions import ArmError, DataError, IteraError
 from itera_nb.experiment import GITATTRIBUTES, GITIGNORE, Experiment
 from itera_nb.notebooks.runner import instantiate
 from itera_nb.seal.heads import of_folder
-from itera_nb.source.relation import DuckDBRelation
-from itera_nb.spec import NAME, ArmSpec, SourceSpec, parse_effect
+from itera_nb.source.relation import DuckDBRelation, SourceInfo
+from itera_nb.spec import NAME, ArmSpec, parse_effect
 
 EXPERIMENTS = Path("docs/experiments")
 COMMAND = "exec:"
@@ -177,10 +179,6 @@ class _Arm:
     ref: Path | str
     said: str
 
-    @property
-    def kind(self) -> str:
-        return str(self.keys["kind"])
-
 
 def _arms(wanted: Wanted) -> list[_Arm]:
     if not 1 <= len(wanted.arms) <= 3:
@@ -261,68 +259,62 @@ def _columns(wanted: Wanted) -> tuple[str, list[str]]:
     data = wanted.base / wanted.data
     if not data.is_file():
         raise DataError(f"there is no file {wanted.data}", fix="--data FILE, relative to where you are")
-    relation = DuckDBRelation(data.resolve(), None)
-    info = {c.name: c for c in relation.describe().columns}
-    rows = relation.describe().rows
-    named = [wanted.expected, *wanted.slices, *wanted.inputs, *([wanted.id] if wanted.id else [])]
-    for column in [*named, *([wanted.cluster] if wanted.cluster else [])]:
-        if column not in info:
+    found = DuckDBRelation(data.resolve(), None).describe()
+    names = [column.name for column in found.columns]
+    for column in (wanted.expected, wanted.id, wanted.cluster, *wanted.slices, *wanted.inputs):
+        if column and column not in names:
             raise DataError(
-                f"{wanted.data.name} has no column {column!r}", fix=f"its columns: {', '.join(info)}"
+                f"{wanted.data.name} has no column {column!r}", fix=f"its columns: {', '.join(names)}"
             )
-    identifier = wanted.id
-    if identifier is None:
-        # Distinct counts are approximate, so a name that says so decides among the near-unique columns.
-        unique = [
-            c for c, x in info.items() if not x.nulls and x.distinct >= 0.8 * rows and c != wanted.expected
-        ]
-        likely = [c for c in unique if re.search(r"(^|_)(id|key|uuid)$", c.lower())]
-        if len(likely) != 1:
-            raise DataError("which column identifies a row?", fix=f"--id COLUMN, one of: {', '.join(info)}")
-        identifier = likely[0]
+    identifier = wanted.id or _identifier(found, wanted.expected)
     taken = {identifier, wanted.expected, *wanted.slices, wanted.cluster}
-    inputs = list(wanted.inputs) or [c for c in info if c not in taken]
+    inputs = list(wanted.inputs) or [name for name in names if name not in taken]
     if not inputs:
         raise DataError("no column is left for the arms to see", fix="--input COLUMN")
     return identifier, inputs
 
 
-def _toml(wanted: Wanted, folder: Path, arms: list[_Arm], columns: tuple[str, list[str]]) -> str:
-    import tomlkit
+def _identifier(found: SourceInfo, expected: str) -> str:
+    # Distinct counts are approximate, so a name that says so decides among the near-unique columns.
+    unique = [c.name for c in found.columns if not c.nulls and c.distinct >= 0.8 * found.rows]
+    likely = [c for c in unique if c != expected and re.search(r"(^|_)(id|key|uuid)$", c.lower())]
+    if len(likely) != 1:
+        every = ", ".join(column.name for column in found.columns)
+        raise DataError("which column identifies a row?", fix=f"--id COLUMN, one of: {every}")
+    return likely[0]
 
-    baseline, *candidates = arms
-    names = " or ".join(arm.name for arm in candidates)
-    words = {"arms": names, "baseline": baseline.name}
+
+def _toml(wanted: Wanted, folder: Path, given: list[_Arm], columns: tuple[str, list[str]]) -> str:
+    baseline, *candidates = given
+    words = {"arms": " or ".join(arm.name for arm in candidates), "baseline": baseline.name}
+    ref = baseline.ref if isinstance(baseline.ref, str) else os.path.relpath(baseline.ref, folder)
+    arms: dict[str, Any] = {baseline.name: {"baseline": True, **baseline.keys, "ref": wanted.ref or ref}}
+    for arm in candidates:
+        own = {key: value for key, value in arm.keys.items() if value != baseline.keys.get(key)}
+        same_kind = arm.keys["kind"] == baseline.keys["kind"]
+        arms[arm.name] = {**({"from": baseline.name, **own} if same_kind else arm.keys), "change": arm.said}
+    source = {
+        "uri": os.path.relpath(wanted.base / wanted.data, folder),
+        "id": columns[0],
+        "inputs": columns[1],
+        "expected": wanted.expected,
+        "slices": list(wanted.slices),
+        "cluster": wanted.cluster,
+    }
+    document = tomlkit.document()
+    note = "The only file you edit, beside arms/. Paths are relative to it; keys never stand here."
+    document.add(tomlkit.comment(note))
     tables: dict[str, Any] = {
         "frame": {
             "question": wanted.question or DEFAULT_QUESTION.format(**words),
             "hypothesis": wanted.hypothesis or DEFAULT_HYPOTHESIS.format(**words),
         },
-        "arms": {baseline.name: {"baseline": True, **baseline.keys}},
-    }
-    ref = baseline.ref if isinstance(baseline.ref, str) else os.path.relpath(baseline.ref, folder)
-    tables["arms"][baseline.name]["ref"] = wanted.ref or ref
-    for arm in candidates:
-        own = {key: value for key, value in arm.keys.items() if value != baseline.keys.get(key)}
-        keys = {"from": baseline.name, **own} if arm.kind == baseline.kind else arm.keys
-        tables["arms"][arm.name] = {**keys, "change": arm.said}
-    source = SourceSpec(uri=os.path.relpath(wanted.base / wanted.data, folder), id=columns[0])
-    tables["source"] = {"uri": source.uri, "id": source.id, "inputs": columns[1], "expected": wanted.expected}
-    if wanted.slices:
-        tables["source"]["slices"] = list(wanted.slices)
-    if wanted.cluster:
-        tables["source"]["cluster"] = wanted.cluster
-    tables |= {
+        "arms": arms,
+        "source": {key: value for key, value in source.items() if value},
         "metric": {"scorer": "exact"},
         "rule": {"min_effect": _effect(wanted.min_effect)},
         "run": {"trials": 3},
     }
-    document = tomlkit.document()
-    document.add(
-        tomlkit.comment(
-            "The only file you edit, beside arms/. Paths are relative to it; keys never stand here."
-        )
-    )
     for name, values in tables.items():
         document.add(name, tomlkit.item(values))
     return str(tomlkit.dumps(document))

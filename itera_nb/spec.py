@@ -595,19 +595,14 @@ def _holds(parsed: Any, path: Sequence[Any]) -> bool:
 
 def _explain(error: ValidationError, raw: Mapping[str, Any], model: type[BaseModel]) -> Iterator[Fault]:
     for detail in error.errors():
-        # Union members and function wrappers stand in pydantic's `loc` though the file has no such key.
-        loc = [part for i, part in enumerate(detail["loc"]) if i == 0 or _in_file(raw, detail["loc"], i)]
-        if detail["type"] in {"missing", "extra_forbidden"} and loc[-1:] != [detail["loc"][-1]]:
-            loc.append(detail["loc"][-1])
-        yield tuple(loc), _words(detail, model)
-
-
-def _in_file(raw: Any, loc: Key, index: int) -> bool:
-    kept: list[str | int] = []
-    for part in loc[: index + 1]:
-        if _holds(raw, [*kept, part]):
-            kept.append(part)
-    return bool(kept) and kept[-1] == loc[index]
+        loc: Key = ()
+        for part in detail["loc"]:
+            # Union members and function wrappers stand in pydantic's `loc` though the file has no such key.
+            if _holds(raw, (*loc, part)):
+                loc = (*loc, part)
+        last = detail["loc"][-1:]
+        missing = detail["type"] in {"missing", "extra_forbidden"} and loc[-1:] != last
+        yield (*loc, *last) if missing else loc, _words(detail, model)
 
 
 def _words(detail: ErrorDetails, model: type[BaseModel]) -> str:

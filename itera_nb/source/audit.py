@@ -26,34 +26,15 @@ SURELY_THERE = 3.0
 
 
 @dataclass(frozen=True, slots=True)
-class StratumCheck:
-    """A stratum's rows in the sample, its shares in the sample and in production (fractions)."""
-
-    stratum: str
-    rows: int
-    share: float
-    production_share: float
-
-
-@dataclass(frozen=True, slots=True)
 class DistributionAudit:
-    """Result of the distribution audit.
+    """Result of the distribution audit, with a sentence for each stratum that stands out and for the test.
 
-    `chi2`, `df` and `p_value` are those of the chi-square goodness-of-fit test (None where it cannot be made:
-    a single cell, or nothing to check). `dropped` strata are in production and absent from the sample;
-    `mis_weighted` ones differ by more than 5 points, or by a factor of more than 2 either way; `foreign` ones
-    are unknown to production.
+    Strata stand out that production has and the sample lacks, that differ by more than 5 points or by a
+    factor of more than 2 either way, or that production does not know.
     """
 
     status: Literal["passed", "failed", "not_checked"]
     sentences: tuple[str, ...]
-    columns: tuple[str, ...] = ()
-    chi2: float | None = None
-    df: int | None = None
-    p_value: float | None = None
-    dropped: tuple[StratumCheck, ...] = ()
-    mis_weighted: tuple[StratumCheck, ...] = ()
-    foreign: tuple[StratumCheck, ...] = ()
 
 
 def audit_distribution(sample: Sequence[Mapping[str, Any]], production: Path | None) -> DistributionAudit:
@@ -114,50 +95,39 @@ def _compare(
     columns: tuple[str, ...], observed: Mapping[Stratum, float], expected: Mapping[Stratum, float]
 ) -> DistributionAudit:
     rows = sum(observed.values())
-    checks = {
-        s: StratumCheck(
-            " ".join(slice_id(c, v) for c, v in zip(columns, s, strict=True)),
-            int(observed.get(s, 0)),
-            observed.get(s, 0) / rows,
-            expected.get(s, 0.0),
-        )
-        for s in sorted({*observed, *expected})
-    }
-    foreign = tuple(c for c in checks.values() if not c.production_share)
-    dropped = tuple(c for c in checks.values() if not c.rows)
-    weighted = tuple(c for c in checks.values() if c.rows and c.production_share and _mis_weighted(c))
-    known = {s: n for s, n in observed.items() if s in expected}
-    chi2, df, p_value = _chi_square(known, expected)
-    differs = p_value is not None and p_value < ALPHA
-    missing = any(c.production_share * rows >= SURELY_THERE for c in dropped)
-    failed = missing or bool(foreign) or (differs and bool(dropped or weighted))
-    sentences = [
-        f"{c.stratum} is missing: {c.production_share:.1%} of production, no row in the sample."
-        for c in dropped
-    ]
-    sentences += [
-        f"{c.stratum} is {c.share:.1%} of the sample and {c.production_share:.1%} of production."
-        for c in weighted
-    ]
-    sentences += [f"{c.stratum} has {c.rows} rows in the sample and none in production." for c in foreign]
-    if p_value is not None:
+    missing = False
+    dropped, weighted, foreign = [], [], []
+    for stratum in sorted({*observed, *expected}):
+        name = " ".join(slice_id(c, v) for c, v in zip(columns, stratum, strict=True))
+        seen, due = observed.get(stratum, 0), expected.get(stratum, 0.0)
+        share = seen / rows
+        if not due:
+            foreign.append(f"{name} has {int(seen)} rows in the sample and none in production.")
+        elif not seen:
+            dropped.append(f"{name} is missing: {due:.1%} of production, no row in the sample.")
+            missing = missing or due * rows >= SURELY_THERE
+        elif abs(share - due) > POINTS or not 1 / RATIO <= share / due <= RATIO:
+            weighted.append(f"{name} is {share:.1%} of the sample and {due:.1%} of production.")
+    sentences = [*dropped, *weighted, *foreign]
+    differs = False
+    if test := _chi_square({s: n for s, n in observed.items() if s in expected}, expected):
+        chi2, df, p_value = test
+        differs = p_value < ALPHA
         verdict = "differ more than by chance" if differs else "do not differ more than by chance"
         sentences.append(
             f"Sample and production {verdict} (chi-square {chi2:.1f}, {df} df, p = {p_value:.2g})."
         )
-    status: Literal["passed", "failed"] = "failed" if failed else "passed"
-    return DistributionAudit(status, tuple(sentences), columns, chi2, df, p_value, dropped, weighted, foreign)
-
-
-def _mis_weighted(check: StratumCheck) -> bool:
-    ratio = check.share / check.production_share
-    return abs(check.share - check.production_share) > POINTS or not 1 / RATIO <= ratio <= RATIO
+    failed = missing or foreign or (differs and (dropped or weighted))
+    return DistributionAudit("failed" if failed else "passed", tuple(sentences))
 
 
 def _chi_square(
     observed: Mapping[Stratum, float], shares: Mapping[Stratum, float]
-) -> tuple[float | None, int | None, float | None]:
-    """Pearson's goodness-of-fit test; cells expected below 5 rows are pooled, if need be with the next."""
+) -> tuple[float, int, float] | None:
+    """Pearson's goodness-of-fit test: chi-square, degrees of freedom, p; None for a single cell.
+
+    Cells expected below 5 rows are pooled, if need be with the next.
+    """
     from scipy import special
 
     rows = sum(observed.values())
@@ -169,6 +139,6 @@ def _chi_square(
     if pooled[0]:
         cells.append(pooled)
     if len(cells) < 2:
-        return None, None, None
+        return None
     chi2 = float(sum((seen - wanted) ** 2 / wanted for wanted, seen in cells))
     return chi2, len(cells) - 1, float(special.chdtrc(len(cells) - 1, chi2))

@@ -134,10 +134,11 @@ def look(
     folder = experiment.folder
     root = project_root(folder)
     source = experiment.outside(experiment.spec.source.uri)
+    experiment.path(CACHE).parent.mkdir(exist_ok=True)
     scanner = Scanner(
         index or _index(experiment),
         name=lambda path: os.path.relpath(path, folder),
-        cache=_cache(experiment),
+        cache=experiment.path(CACHE),
         tell=tell_stderr,
         source=source if source.is_file() else None,
     )
@@ -156,12 +157,6 @@ def _index(experiment: Experiment) -> Index:
     batches = experiment.state.batches
     identity = own_key(experiment.genesis) or experiment.secret.identity
     return decrypt(experiment.path(index_file(len(batches))), identity)
-
-
-def _cache(experiment: Experiment) -> Path:
-    path = experiment.path(CACHE)
-    path.parent.mkdir(exist_ok=True)
-    return path
 
 
 def _own(experiment: Experiment) -> set[Path]:

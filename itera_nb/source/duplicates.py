@@ -128,13 +128,8 @@ def _with_near(codes: Codes, near: Pairs, report: DuplicateReport) -> tuple[Code
     """The codes with near duplicates joined, except where so many hang together that it is a template."""
     if not len(near):
         return codes, replace(report, near_groups=0)
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
-
     units = int(codes.max(initial=-1)) + 1
-    linked = codes[near]
-    links = coo_matrix((np.ones(len(linked), np.int8), (linked[:, 0], linked[:, 1])), shape=(units, units))
-    _, group = connected_components(links.tocsr(), directed=False)
+    group = _connected(codes[near[:, 0]], codes[near[:, 1]], units)
     rows, inputs = np.bincount(group[codes]), np.bincount(group)
     several = inputs > 1
     large = several & (rows > max(ALIKE_ROWS, ALIKE_SHARE * len(codes)))
@@ -227,17 +222,21 @@ def normalise_words(text: str) -> list[str]:
 
 
 def _components(names: Codes, inputs: Codes) -> tuple[Codes, int]:
+    first = int(names.max(initial=-1)) + 1
+    labels = _connected(names, inputs + first, first + int(inputs.max(initial=-1)) + 1)
+    per_unit = np.bincount(labels[np.unique(names)])
+    codes = np.unique(labels[names], return_inverse=True)[1]
+    return codes.astype(np.int64), int(per_unit[per_unit > 1].sum())
+
+
+def _connected(one: Codes, other: Codes, size: int) -> Codes:
+    """The component of each of `size` nodes, where one[i] and other[i] are linked."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
-    first = int(names.max(initial=-1)) + 1
-    size = first + int(inputs.max(initial=-1)) + 1
-    graph = coo_matrix((np.ones(len(names), np.int8), (names, inputs + first)), shape=(size, size))
-    _, labels = connected_components(graph.tocsr(), directed=False)
-    present = np.unique(names)
-    per_unit = np.bincount(labels[present])
-    codes = np.unique(labels[names], return_inverse=True)[1]
-    return codes.astype(np.int64), int(per_unit[per_unit > 1].sum())
+    links = coo_matrix((np.ones(len(one), np.int8), (one, other)), shape=(size, size))
+    labels: Codes = connected_components(links.tocsr(), directed=False)[1].astype(np.int64)
+    return labels
 
 
 def _texts(column: pa.Array) -> list[str]:

@@ -113,7 +113,7 @@ class DuckDBRelation:
         Values longer than `MAX_KEY` characters are replaced by a hash: a key is compared, never shown.
         """
         chosen = [c for c in dict.fromkeys(columns) if c != self._id]
-        self._require([*([self._id] if self._id else []), *chosen])
+        require_columns(self.columns, [*([self._id] if self._id else []), *chosen], self._path.name)
         self._check_size()
         selected = [f"CAST({_name(self._id)} AS VARCHAR) AS {_name(self._id)}"] if self._id else []
         selected += [f"{self._key(c)} AS {_name(c)}" for c in chosen]
@@ -172,9 +172,9 @@ class DuckDBRelation:
     def _load_parquet(self) -> str:
         path = _literal(self._path)
         # The footer's byte sizes are no defence against a bomb; its row count is what readers go by.
-        (rows,) = self._one_raw(f"SELECT sum(num_rows) FROM parquet_file_metadata({path})")
+        (rows,) = self._one(f"SELECT sum(num_rows) FROM parquet_file_metadata({path})")
         _check_rows(self._path, int(rows or 0))
-        (group,) = self._one_raw(f"SELECT max(row_group_bytes) FROM parquet_metadata({path})")
+        (group,) = self._one(f"SELECT max(row_group_bytes) FROM parquet_metadata({path})")
         limit = min(max(4 * int(group or 0), MEMORY[0]), MEMORY[1])
         self._connection.execute(f"SET memory_limit = '{limit}B'")
         return f"SELECT * FROM read_parquet({path}, hive_partitioning = false)"
@@ -193,7 +193,7 @@ class DuckDBRelation:
             for n in open_
             for p in (INTEGER_TEXT, NUMBER_TEXT)
         )
-        rows, *matches = self._one_raw(f"SELECT count(*){tests} FROM {scan}")
+        rows, *matches = self._one(f"SELECT count(*){tests} FROM {scan}")
         _check_rows(self._path, rows)
         types = {
             n: "BIGINT" if i else "DOUBLE"
@@ -216,7 +216,7 @@ class DuckDBRelation:
             f"bool_and({_name(n)} ->> '$' IS NULL OR TRY_CAST({_name(n)} ->> '$' AS BIGINT) IS NOT NULL)"
             for n in names
         )
-        rows, *figures = self._one_raw(f"SELECT count(*), {parts} FROM {scan}")
+        rows, *figures = self._one(f"SELECT count(*), {parts} FROM {scan}")
         _check_rows(self._path, rows)
         selected = []
         for name, kinds, fits in zip(names, figures[::2], figures[1::2], strict=True):
@@ -229,7 +229,7 @@ class DuckDBRelation:
         return f"SELECT {', '.join(selected)} FROM {scan}"
 
     def _stream(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        self._require(columns)
+        require_columns(self.columns, columns, self._path.name)
         chosen = "".join(f", {_name(c)}" for c in columns)
         query = (
             f"SELECT CAST({_name(str(self._id))} AS VARCHAR) AS {_name(str(self._id))}{chosen} FROM source"
@@ -279,14 +279,8 @@ class DuckDBRelation:
         text = f"CAST({_name(column)} AS VARCHAR)"
         return f"CASE WHEN length({text}) > {MAX_KEY} THEN 'sha256:' || sha256({text}) ELSE {text} END"
 
-    def _require(self, columns: Sequence[str]) -> None:
-        require_columns(self.columns, columns, self._path.name)
-
     def _one(self, query: str) -> tuple[Any, ...]:
-        return self._guarded(lambda: self._one_raw(query))
-
-    def _one_raw(self, query: str) -> tuple[Any, ...]:
-        return tuple(self._connection.execute(query).fetchall()[0])
+        return self._guarded(lambda: tuple(self._connection.execute(query).fetchall()[0]))
 
     def _guarded(self, action: Callable[[], T]) -> T:
         """Run `action`. What the engine says quotes rows and stays here: no chain, since raised outside."""
