@@ -262,7 +262,7 @@ def _columns(wanted: Wanted) -> tuple[str, list[str]]:
     found = DuckDBRelation(data.resolve(), None).describe()
     names = [column.name for column in found.columns]
     for column in (wanted.expected, wanted.id, wanted.cluster, *wanted.slices, *wanted.inputs):
-        if column and column not in names:
+        if column is not None and column not in names:
             raise DataError(
                 f"{wanted.data.name} has no column {column!r}", fix=f"its columns: {', '.join(names)}"
             )

@@ -8,22 +8,21 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from itera_nb.exceptions import Refusal
 from itera_nb.experiment import Experiment
 from itera_nb.seal import burned
+from itera_nb.seal import index_file as prints
 from itera_nb.seal.custody import has_identity
-from itera_nb.seal.fingerprints import IndexBuilder, readable, texts_of
+from itera_nb.seal.fingerprints import Index, IndexBuilder, readable, texts_of
 from itera_nb.seal.scan import Scan, Scanner, below, project_files, project_root, tell_stderr
 from itera_nb.source.duplicates import hash_inputs
 from itera_nb.source.keys import Order
-
-if TYPE_CHECKING:
-    from itera_nb.seal.fingerprints import Index
 
 CACHE = "runs/scan-cache.json"
 SCAN_LIMIT = "a paraphrase or a translation of a row would not be found"
@@ -35,11 +34,7 @@ def index_file(batch: int) -> str:
 
 
 class Watch:
-    """What is kept of the test rows as they are sealed: fingerprints, and hashes of rows opened before.
-
-    Args:
-        id_column: The column of ids.
-    """
+    """What is kept of the test rows as they are sealed: fingerprints, and hashes of rows opened before."""
 
     def __init__(self, id_column: str) -> None:
         self._id = id_column
@@ -83,24 +78,15 @@ def write_index(
 ) -> tuple[Index, str]:
     """Write the encrypted fingerprints of the sealed rows; returns them and the file's SHA-256.
 
-    Args:
-        experiment: The experiment.
-        watch: Has the sealed rows.
-        readable: Parts whose text does not count: a window that train or dev holds too betrays nothing.
-        recipients: Who opens the rows.
-        own_key: Local custody: a key of this user opens the fingerprints too, before the claim.
-        name: The file, if it is not that of the first batch.
+    Text of the `readable` parts does not count: a window that train or dev holds too betrays nothing. With
+    `own_key` (local custody) a key of this user opens the fingerprints too, before the claim.
     """
-    from itera_nb.seal.index_file import encrypt
-
     index = watch.builder.build().without(_texts(readable, watch.columns))
-    data = encrypt(index, recipients, experiment.genesis, own_key=own_key)
+    data = prints.encrypt(index, recipients, experiment.genesis, own_key=own_key)
     return index, experiment.write_bytes(name or index_file(1), data)
 
 
 def _texts(parts: Sequence[Path], inputs: Sequence[str]) -> Iterator[bytes]:
-    import pyarrow.parquet as pq
-
     for part in parts:
         batches = pq.ParquetFile(part).iter_batches(batch_size=4096, columns=list(inputs))
         for rows in texts_of(batches, inputs):
@@ -109,11 +95,9 @@ def _texts(parts: Sequence[Path], inputs: Sequence[str]) -> Iterator[bytes]:
 
 def can_look(experiment: Experiment) -> bool:
     """Whether the rows can be looked for here: under escrow only by who has a recipient's private key."""
-    from itera_nb.seal.index_file import own_key
-
     if not experiment.state.has("sealed"):
         return False
-    return own_key(experiment.genesis) is not None or not experiment.custody.escrow or has_identity()
+    return prints.own_key(experiment.genesis) is not None or not experiment.custody.escrow or has_identity()
 
 
 def look(
@@ -122,7 +106,7 @@ def look(
     """Look for the sealed rows in the project, and record what is new: `contamination`.
 
     Args:
-        experiment: The experiment, sealed.
+        experiment: It is sealed.
         where: When this is: "sealing", "lock", "verdict" or "scan".
         extra: More files and folders.
         index: The fingerprints, where the process has just made them; else they are opened.
@@ -152,11 +136,9 @@ def look(
 
 
 def _index(experiment: Experiment) -> Index:
-    from itera_nb.seal.index_file import decrypt, own_key
-
     batches = experiment.state.batches
-    identity = own_key(experiment.genesis) or experiment.secret.identity
-    return decrypt(experiment.path(index_file(len(batches))), identity)
+    identity = prints.own_key(experiment.genesis) or experiment.secret.identity
+    return prints.decrypt(experiment.path(index_file(len(batches))), identity)
 
 
 def _own(experiment: Experiment) -> set[Path]:

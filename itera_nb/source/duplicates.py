@@ -29,6 +29,7 @@ MAX_SHINGLES = 20_000_000
 """Three-word runs in all: the same for few but long rows."""
 ALIKE_ROWS, ALIKE_SHARE = 10, 0.02
 PERMUTATIONS, BANDS = 128, 32
+WORD = re.compile(r"\w+")
 DIGESTED = 8_192
 """Rows whose MinHash values are Python numbers at one time."""
 
@@ -154,7 +155,7 @@ class Shingles:
     def add(self, texts: Iterable[Sequence[str]]) -> None:
         """Add rows by their cells; rows of fewer than three words are near nothing."""
         for cells in () if self._too_many() else texts:
-            words = normalise_words(" ".join(cells))
+            words = WORD.findall(unicodedata.normalize("NFKC", " ".join(cells)).casefold())
             found = {zlib.crc32(" ".join(words[i : i + 3]).encode()) for i in range(len(words) - 2)}
             self._sets.append(np.sort(np.fromiter(found, np.uint32, len(found))))
             self._count += len(found)
@@ -214,11 +215,6 @@ def jaccard(one: NDArray[np.uint32], other: NDArray[np.uint32]) -> float:
     """Shared share of two sorted sets (fraction)."""
     shared = len(np.intersect1d(one, other, assume_unique=True))
     return shared / (len(one) + len(other) - shared)
-
-
-def normalise_words(text: str) -> list[str]:
-    """The words of a text, NFKC and case folded, without signs."""
-    return re.findall(r"\w+", unicodedata.normalize("NFKC", text).casefold())
 
 
 def _components(names: Codes, inputs: Codes) -> tuple[Codes, int]:

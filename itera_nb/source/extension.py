@@ -39,16 +39,8 @@ def extend(experiment: Experiment, file: str) -> int:
     relation = open_source(source, spec.split, experiment.folder, text=texts)
     keys = draw(relation, source, spec.split, secret.seed).keys
     inputs = input_columns(experiment)
-    fresh = unseen(
-        relation,
-        keys,
-        parts,
-        (parts["train"], parts["dev"]),
-        id_column=source.id,
-        cluster=source.cluster,
-        inputs=inputs,
-        seed=secret.seed,
-    )
+    tuned = (parts["train"], parts["dev"])
+    fresh = unseen(relation, keys, parts, tuned, source, inputs, secret.seed)
     if fresh.num_rows < count:
         raise DataError(
             f"{fresh.num_rows:,} rows are new, {count:,} are needed for the registered top-up",

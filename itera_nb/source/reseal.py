@@ -139,7 +139,7 @@ def _require_rows(leaked: set[str], known: Sequence[str]) -> None:
 
 
 def _with_their_like(
-    test: pa.Table, leaked: set[str], source: SourceSpec, inputs: Sequence[str], seed: bytes
+    test: pa.Table, leaked: set[str], source: SourceSpec, inputs: list[str], seed: bytes
 ) -> Mask:
     """The leaked rows and all that may not stand on another side: same or nearly same input, same cluster."""
     clusters = as_keys(test, [source.cluster]).column(0) if source.cluster else None
@@ -149,7 +149,7 @@ def _with_their_like(
 
 
 def _fresh(
-    experiment: Experiment, parts: Mapping[str, pa.Table], gone: pa.Table, inputs: Sequence[str], seed: bytes
+    experiment: Experiment, parts: Mapping[str, pa.Table], gone: pa.Table, inputs: list[str], seed: bytes
 ) -> list[pa.Table]:
     """Rows of the source that are in no part, as many of each stratum as leave it, or as there are."""
     spec = experiment.spec
@@ -161,17 +161,8 @@ def _fresh(
         return []
     source, schema = spec.source, parts["test"].schema
     names = declared_columns(source.model_copy(update={"inputs": []}), spec.split)
-    # Whoever is in a cluster with rows that leaked was tuned on, too.
-    fresh = unseen(
-        relation,
-        relation.keys(names),
-        parts,
-        (parts["train"], parts["dev"], gone),
-        id_column=source.id,
-        cluster=source.cluster,
-        inputs=inputs,
-        seed=seed,
-    )
+    tuned = (parts["train"], parts["dev"], gone)  # whoever is in a cluster with rows that leaked was, too
+    fresh = unseen(relation, relation.keys(names), parts, tuned, source, inputs, seed)
     order = keyed_order(derived_key(seed, "sample"), fresh.column(source.id))
     place = np.argsort(order, kind="stable")
     fits = _within_cap(fresh.take(pa.array(place)), source, list(parts.values()))

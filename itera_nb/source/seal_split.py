@@ -127,15 +127,8 @@ def seal_split(
     folds. Test rows are encrypted as they are read and are never plain on disk. The three files appear only
     when all are complete.
 
-    Args:
-        relation: The source.
-        source: The `[source]` section.
-        split: The `[split]` section.
-        secret: The experiment's key and seed.
-        paths: Where the parts go; the folders exist.
-        novelty: `[frame] novelty`.
-        recipients: age recipients instead of the experiment's own key (escrow).
-        watch: Gets the test rows, block by block, and the columns that hold their text.
+    `recipients` stand in place of the experiment's own key (escrow); `watch` gets the test rows, block by
+    block, and the columns that hold their text. The folders of `paths` exist.
 
     Raises:
         DataError: The source does not fit what is declared, or the split leaves a part empty.

@@ -22,6 +22,7 @@ from itera_nb.source.relation import MAX_KEY, DuckDBRelation
 from itera_nb.source.seal_split import SealWriter
 from itera_nb.source.slices import text_of
 from itera_nb.source.split import seed_commitment
+from itera_nb.spec import SourceSpec
 
 Mask: TypeAlias = NDArray[np.bool_]
 
@@ -67,10 +68,8 @@ def unseen(
     keys: pa.Table,
     parts: Mapping[str, pa.Table],
     tuned: Sequence[pa.Table],
-    *,
-    id_column: str,
-    cluster: str | None,
-    inputs: Sequence[str],
+    source: SourceSpec,
+    inputs: list[str],
     seed: bytes,
 ) -> pa.Table:
     """Those of `keys` whose row is in no part, like no row of a part, and in no cluster that was tuned on.
@@ -81,18 +80,17 @@ def unseen(
         parts: Train, dev and the sealed rows.
         tuned: The rows whose clusters are left out: what was tuned on rows of a customer is not tested on
             that customer.
-        id_column: The column of ids.
-        cluster: The column of clusters, if there is one.
+        source: The `[source]` section.
         inputs: The columns whose text makes rows alike, by the rule that kept duplicates on one side.
         seed: The secret seed.
     """
     known = list(parts.values())
-    fresh = ~_among(keys, id_column, [table.select([id_column]) for table in known])
-    if cluster is not None:
-        fresh &= ~_among(keys, cluster, [as_keys(table, [cluster]) for table in tuned])
+    fresh = ~_among(keys, source.id, known)
+    if source.cluster:
+        fresh &= ~_among(keys, source.cluster, [as_keys(table, [source.cluster]) for table in tuned])
     keys = keys.filter(pa.array(fresh))
     old = [batch.select(inputs) for table in known for batch in table.to_batches()]
-    new = (batch.select(inputs) for batch in relation.rows(keys.column(id_column), inputs))
+    new = (batch.select(inputs) for batch in relation.rows(keys.column(source.id), inputs))
     units = units_of(chain(old, new), seed).codes
     held = sum(batch.num_rows for batch in old)
     return keys.filter(pa.array(~np.isin(units[held:], units[:held])))
