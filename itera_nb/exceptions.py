@@ -23,6 +23,8 @@ class IteraError(Exception):
     """
 
     exit_code = 2
+    record: int | None = None
+    """Number of the ledger record concerned, or of the attempt, if there is one."""
 
     def __init__(self, what: str, *, fix: str = "") -> None:
         self.what = printable(what)  # it may name an id or a value of a row
@@ -103,7 +105,6 @@ class Refusal(IteraError):  # noqa: N818 - the field's word; it is an answer, no
         self.why = why
         self.instead = instead
         self.asks = asks
-        self.record: int | None = None
 
     def __str__(self) -> str:
         instead = self.instead.replace("\n", "\n         ")

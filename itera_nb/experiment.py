@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
+import io
 import json
 import os
 import secrets
 import tempfile
-import threading
-import time
-from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from itera_nb import __version__
-from itera_nb.exceptions import EditedError, IteraError, RecordError, Refusal, StoppedError, out_of_space
+from itera_nb import __version__, isolated
+from itera_nb.exceptions import EditedError, IteraError, RecordError, Refusal
 from itera_nb.ledger import Ledger, Record, sync_folder
 from itera_nb.protocol import State, check, question
 from itera_nb.seal import anchors, custody, heads
@@ -294,8 +291,6 @@ class Experiment:
 
     def write_frame(self, name: str, frame: pd.DataFrame) -> str:
         """Write a data frame as Parquet atomically; returns its SHA-256."""
-        import io
-
         buffer = io.BytesIO()
         frame.to_parquet(buffer, index=False)
         return self.write_bytes(name, buffer.getvalue())
@@ -310,8 +305,6 @@ class Experiment:
         Raises:
             RecordError: If the file is missing or not the recorded one.
         """
-        import io
-
         import pandas as pd
 
         try:
@@ -334,45 +327,12 @@ class Experiment:
         progress: Callable[[str], None] | None = None,
         handed: str = "",
     ) -> Any:
-        """Run `python -I -m module folder arguments` and return the JSON value it prints.
-
-        Rows that are or may become test rows live only in such a process. Its standard error passes through
-        to `progress`, line by line; `handed` stands on its standard input, which no list of processes shows.
+        """What `python -I -m module` answers of this folder; see `itera_nb.isolated.call`.
 
         Raises:
             Refusal, IteraError: Whatever the process answered with.
         """
-        import subprocess
-        import sys
-        from concurrent.futures import ThreadPoolExecutor
-
-        command = [sys.executable, "-I", "-m", module, str(self.folder), *arguments]
-        with subprocess.Popen(  # noqa: S603 - our own interpreter and module
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            encoding="utf-8",
-        ) as process:
-            assert process.stdin is not None
-            assert process.stdout is not None
-            assert process.stderr is not None
-            tail: deque[str] = deque(maxlen=20)
-            try:
-                with contextlib.suppress(BrokenPipeError), process.stdin:
-                    process.stdin.write(handed)
-                # Both are read at once: a long answer fills its pipe before the process ends the other.
-                with ThreadPoolExecutor(1) as pool:
-                    answer = pool.submit(process.stdout.read)
-                    for line in process.stderr:
-                        tail.append(line)
-                        if progress:
-                            progress(line.rstrip("\n"))
-            except KeyboardInterrupt:
-                process.wait()
-                raise StoppedError("interrupted; what was finished is kept", fix="run it again") from None
-        return answered(answer.result(), "".join(tail))
+        return isolated.call(module, str(self.folder), *arguments, progress=progress, handed=handed)
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:
@@ -381,85 +341,3 @@ def _stamp(path: Path) -> tuple[int, int] | None:
     except FileNotFoundError:
         return None
     return stat.st_mtime_ns, stat.st_size
-
-
-def answered(text: str, stderr: str = "") -> Any:
-    """The value that a process of `answer_as_json` printed.
-
-    Raises:
-        Refusal, IteraError: Whatever it answered with.
-    """
-    try:
-        value = json.loads(text)
-    except ValueError:
-        raise IteraError(
-            f"the isolated process ended without an answer\n{stderr.strip()}", fix="run it again"
-        ) from None
-    if "refusal" in value:
-        refusal = Refusal(**value["refusal"])
-        refusal.record = value["record"]
-        raise refusal
-    if "error" in value:
-        error = value["error"]
-        if error["kind"] == "RecordError":
-            raise RecordError(error["what"], record=error["record"], fix=error["fix"])
-        raise IteraError(error["what"], fix=error["fix"])
-    return value["value"]
-
-
-def _leave_with_parent(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(1)
-
-
-def _no_core_dumps() -> None:
-    """Of this process and those that it starts: their memory holds rows."""
-    if os.name == "posix":
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
-def answer_as_json(work: Callable[[], Any]) -> int:
-    """The other end of `Experiment.isolated`: run `work`, print its value or its error as JSON.
-
-    Unknown errors are reduced to their type, because their text may quote a row. The process ends with the
-    one that started it: an orphan would go on spending calls and hold the locks that a rerun needs.
-    """
-    threading.Thread(target=_leave_with_parent, args=(os.getppid(),), daemon=True).start()
-    _no_core_dumps()
-    try:
-        reply: dict[str, Any] = {"value": work()}
-    except Refusal as refusal:
-        fields = {k: getattr(refusal, k) for k in ("safeguard", "what", "why", "instead", "asks")}
-        reply = {"refusal": fields, "record": refusal.record}
-    except IteraError as error:
-        kind = "RecordError" if isinstance(error, RecordError) else "IteraError"
-        reply = {
-            "error": {
-                "kind": kind,
-                "what": error.what,
-                "fix": error.fix,
-                "record": getattr(error, "record", None),
-            }
-        }
-    except KeyboardInterrupt:
-        reply = {"error": {"kind": "IteraError", "what": "interrupted", "fix": "run it again; it resumes"}}
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - a user's code may exit with a row in its message
-        reply = {"error": {"kind": "IteraError"} | _unforeseen(error)}
-    print(json.dumps(reply, allow_nan=False), flush=True)  # noqa: T201
-    return 0 if "value" in reply else 1
-
-
-def _unforeseen(error: BaseException) -> dict[str, str]:
-    if known := out_of_space(error):
-        return {"what": known.what, "fix": known.fix}
-    if isinstance(error, MemoryError):
-        return {"what": "this computer has not enough memory for these rows", "fix": "use a smaller source"}
-    where = error.__traceback__
-    while where and where.tb_next:
-        where = where.tb_next
-    place = f"{Path(where.tb_frame.f_code.co_filename).name}:{where.tb_lineno}" if where else "?"
-    what = f"unexpected {type(error).__name__} at {place} (its text is withheld: it may quote a test row)"
-    return {"what": what, "fix": "please report this"}

@@ -12,7 +12,7 @@ import itera_nb
 PACKAGE = Path(itera_nb.__file__).parent
 # A module imports only what stands above it. `__init__` and `__main__` of the package stand outside.
 ORDER = [
-    "exceptions", "_typing", "editing", "spec", "stats", "ledger", "protocol", "seal", "experiment", "source", "models", "arms",
+    "exceptions", "_typing", "isolated", "editing", "spec", "stats", "ledger", "protocol", "seal", "experiment", "source", "models", "arms",
     "metrics", "scoring", "diagnosis", "verdict", "report", "retrospective", "notebooks", "kernel", "widgets",
     "scaffold", "session", "server", "testing", "cli",
 ]  # fmt: skip

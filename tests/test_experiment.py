@@ -11,7 +11,8 @@ import pytest
 
 import itera_nb
 from itera_nb.exceptions import IteraError, RecordError, Refusal, SpecError
-from itera_nb.experiment import Experiment, answer_as_json
+from itera_nb.experiment import Experiment
+from itera_nb.isolated import answer_as_json
 
 SECRET = "CANARY00042X"
 
@@ -250,7 +251,7 @@ def module(experiment, monkeypatch):
     """Run a module of this test in an isolated process: -I ignores paths, so it is installed as code."""
 
     def run(body, progress=None):
-        code = f"from itera_nb.experiment import *\nfrom itera_nb.exceptions import *\n{body}"
+        code = f"from itera_nb.isolated import *\nfrom itera_nb.exceptions import *\n{body}"
         real = sys.executable
         script = experiment.folder / "python"
         (experiment.folder / "module.py").write_text(code, "utf-8")

@@ -15,7 +15,7 @@ def main(arguments: list[str]) -> int:
         folder, action, id_ = arguments[1:]
         work(Path(folder), action, id_)
         return 0
-    from itera_nb.experiment import answer_as_json
+    from itera_nb.isolated import answer_as_json
 
     from .make import answer, make
 

@@ -18,7 +18,7 @@ from tornado.web import Application, HTTPError
 from tornado.web import authenticated as tornado_authenticated
 
 from itera_nb.exceptions import IteraError, Refusal
-from itera_nb.experiment import answered
+from itera_nb.isolated import answered
 from itera_nb.spec import hide_keys
 
 from . import jobs

@@ -5,7 +5,8 @@ Rows that may become test rows live here and nowhere else before the verdict.
 
 import sys
 
-from itera_nb.experiment import Experiment, answer_as_json
+from itera_nb.experiment import Experiment
+from itera_nb.isolated import answer_as_json
 from itera_nb.source.phase import work
 
 if __name__ == "__main__":

@@ -94,10 +94,7 @@ def units_of(
 ) -> Units:
     """The units of a stream of rows: same inputs, nearly the same ones, and declared clusters hang together.
 
-    Args:
-        batches: The columns that are compared, and no others.
-        seed: The secret seed.
-        clusters: As in `group_units`.
+    `batches` have the columns that are compared, and no others; `seed` is the secret one.
     """
     shingles = Shingles()
     hashes = hash_inputs(shingles.through(batches), derived_key(seed, "duplicates"))

@@ -60,11 +60,9 @@ def draw_sample(keys: pa.Table, order: Order, source: SourceSpec, *, novelty: bo
     All three go by the secret order, so that the same seed draws the same rows from the same source in any
     order of its rows and with any engine.
 
-    Args:
-        keys: The id and, if declared, the `cap_by` column of every row, as text.
-        order: The `keyed_order` of the ids under HMAC(seed, "sample").
-        source: The `[source]` section.
-        novelty: The frame says that novelty is the question, so that one row of an entity is what is wanted.
+    `keys` are the id and, if declared, the `cap_by` column of every row, as text; `order` is the
+    `keyed_order` of the ids under HMAC(seed, "sample"); with `novelty` one row of an
+    entity is what is wanted.
     """
     ids = keys.column(source.id)
     chosen = np.ones(len(ids), np.bool_)

@@ -72,13 +72,8 @@ def split_rows(
     Where units lie inside one stratum each part is within one unit of its rounded share there. Then units are
     moved where a part lacks required rows, test first.
 
-    Args:
-        keys: The id and the columns of `strata` and `split.require` of n rows, as text.
-        units: n codes; rows of the same code stay together.
-        split: The `[split]` section.
-        seed: The secret 32-byte seed.
-        id_column: Name of the id column.
-        strata: Columns to stratify by.
+    `keys` are the id and the columns of `strata` and `split.require` of n rows, as text; rows that share one
+    of the n codes `units` stay together; `seed` is the secret one, of 32 bytes.
 
     Raises:
         DataError: A part with a positive fraction would be empty.

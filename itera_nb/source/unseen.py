@@ -74,15 +74,9 @@ def unseen(
 ) -> pa.Table:
     """Those of `keys` whose row is in no part, like no row of a part, and in no cluster that was tuned on.
 
-    Args:
-        relation: Where the rows are.
-        keys: The keys of some of its rows, in source order.
-        parts: Train, dev and the sealed rows.
-        tuned: The rows whose clusters are left out: what was tuned on rows of a customer is not tested on
-            that customer.
-        source: The `[source]` section.
-        inputs: The columns whose text makes rows alike, by the rule that kept duplicates on one side.
-        seed: The secret seed.
+    `keys` are those of some rows of `relation`, in source order. Rows are alike by the rule that kept
+    duplicates on one side, in the columns `inputs`. What was tuned on rows of a customer is not tested
+    on that customer: the clusters of `tuned` are left out, which are train, dev and rows that leaked.
     """
     known = list(parts.values())
     fresh = ~_among(keys, source.id, known)

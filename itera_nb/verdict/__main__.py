@@ -8,7 +8,8 @@ import contextlib
 import ctypes
 import sys
 
-from itera_nb.experiment import Experiment, answer_as_json
+from itera_nb.experiment import Experiment
+from itera_nb.isolated import answer_as_json
 from itera_nb.verdict.opening import open_and_decide
 
 PR_SET_DUMPABLE = 4

@@ -13,7 +13,8 @@ import sys
 import tarfile
 
 from itera_nb.exceptions import RecordError
-from itera_nb.experiment import Experiment, answer_as_json
+from itera_nb.experiment import Experiment
+from itera_nb.isolated import answer_as_json
 from itera_nb.verdict.promises import ROWS, Promise, promises
 
 MODULE = "itera_nb.verdict.bundle"

@@ -13,7 +13,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from itera_nb.experiment import Experiment, answer_as_json
+from itera_nb.experiment import Experiment
+from itera_nb.isolated import answer_as_json
 from itera_nb.ledger import canonical
 
 MODULE = "itera_nb.verdict.voucher"
