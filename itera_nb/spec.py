@@ -76,7 +76,7 @@ class Effect(_Section):
         return self.value * baseline if self.relative else self.value
 
     def __str__(self) -> str:
-        return f"{self.value:.0%} of the baseline" if self.relative else f"{100 * self.value:g} pp"
+        return f"{100 * self.value:g}" + ("% of the baseline" if self.relative else " pp")
 
 
 def parse_effect(value: object) -> object:
@@ -216,9 +216,9 @@ def _read_modes(value: object) -> object:
     for name, mode in value.items():
         if isinstance(mode, dict):
             when = {k: v for k, v in mode.items() if k != "weight"}
-            modes[name] = {"when": when} | ({"weight": float(mode["weight"])} if "weight" in mode else {})
+            modes[name] = {"when": when} | ({"weight": mode["weight"]} if "weight" in mode else {})
         elif isinstance(mode, int | float) and not isinstance(mode, bool):
-            modes[name] = {"weight": float(mode)}
+            modes[name] = {"weight": mode}
         else:
             modes[name] = mode
     return modes
@@ -660,7 +660,8 @@ def _lineage(section: str, named: Mapping[str, Any], arms: Mapping[str, Any]) ->
         seen, parent = {name}, arm.get("from") if isinstance(arm, dict) else None
         while isinstance(parent, str):
             if parent not in arms:
-                yield (section, name, "from"), f"no arm {parent!r}{_nearest(parent, arms)}"
+                if len(seen) == 1:  # else the arm between says it
+                    yield (section, name, "from"), f"no arm {parent!r}{_nearest(parent, arms)}"
                 break
             if parent in seen:
                 yield (section, name, "from"), "arms inherit in a circle"

@@ -419,6 +419,22 @@ def test_four_candidates_are_too_many_and_a_control_is_not_one(load, mistakes):
     assert mistakes(only)[0][2].endswith("found 0")
 
 
+def test_an_unknown_parent_is_said_once(mistakes):
+    text = swapped('from = "a"', 'from = "x"\nkind = "python"') + '[arms.c]\nfrom = "b"\nchange = "more"\n'
+    assert [key for _, key, _ in mistakes(text)] == ["arms.b.from"]
+
+
+def test_a_weight_that_is_no_number(mistakes):
+    for mode in ("[1]", "{ weight = [1], output = 'x' }"):
+        found = mistakes(f"{BASE}[metric]\nfailure_modes = {{ wrong = {mode} }}\n")
+        assert any(key.startswith("metric.failure_modes.wrong") for _, key, _ in found), found
+
+
+def test_effects_in_words():
+    shown = [str(Effect(value=v, relative=r)) for v, r in ((0.025, True), (0.07, True), (0.05, False))]
+    assert shown == ["2.5% of the baseline", "7% of the baseline", "5 pp"]
+
+
 def test_a_circle_through_two_arms(mistakes):
     text = BASE + '[arms.c]\nfrom = "d"\nchange = "x"\n[arms.d]\nfrom = "c"\nchange = "y"\n'
     assert [key for _, key, _ in mistakes(text)] == ["arms.c.from", "arms.d.from"]
