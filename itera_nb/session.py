@@ -53,11 +53,10 @@ from itera_nb.spec import JUDGED
 from itera_nb.verdict.bundle import pack
 from itera_nb.verdict.dev_check import check_judge, worksheet
 from itera_nb.verdict.preflight import conditions, phase_conditions, require_ready
-from itera_nb.widgets import inspection
+from itera_nb.widgets import inspection, live
 from itera_nb.widgets.checklist import checklist_view
 from itera_nb.widgets.frame_form import frame_form
 from itera_nb.widgets.gate_checklist import gate_form
-from itera_nb.widgets.live import attended
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -290,7 +289,7 @@ class Session(_Room):
     def gate(self) -> View:
         """Judge every change of the open sprint by its class and measured evidence; a form for a person."""
         self._unchanged()
-        if attended() and self.experiment.state.ungated:
+        if live.attended() and self.experiment.state.ungated:
             return gate_form(self.experiment)
         return phases.gates(close_sprint(self.experiment))
 
