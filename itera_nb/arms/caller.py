@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, Self, TypeAlias
 
@@ -27,6 +28,13 @@ class Answer:
     amortised: bool = False
     trace: JSON = None
     first_token_ms: float | None = None
+
+
+def is_amount(value: JSON) -> bool:
+    """Whether a reported cost or time is one: a finite number from 0, or nothing."""
+    if value is None:
+        return True
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
 
 
 class Caller(Protocol):

@@ -12,7 +12,7 @@ from itera_nb._typing import JSON, Row
 from itera_nb.models.parsing import ParseError, Parser
 from itera_nb.models.pricing import price
 
-from .caller import Answer
+from .caller import Answer, is_amount
 
 if TYPE_CHECKING:
     from .runtime import RunnableArm
@@ -87,7 +87,7 @@ class ReportReader:
         usage, cost, first = value.get("usage") or [], value.get("cost_usd"), value.get("first_token_ms")
         usage = [usage] if isinstance(usage, dict) else usage
         sound = isinstance(usage, list) and all(isinstance(call, dict) for call in usage)
-        if not sound or not _is_amount(cost) or not _is_amount(first):
+        if not sound or not is_amount(cost) or not is_amount(first):
             return Answer(
                 "invalid", error_type="BadReport", error="usage, cost_usd or first_token_ms is wrong"
             )
@@ -118,9 +118,3 @@ class _NotFiniteError(ValueError):
 
 def _no_constant(name: str) -> None:
     raise _NotFiniteError(name)
-
-
-def _is_amount(value: Any) -> bool:
-    if value is None:
-        return True
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf

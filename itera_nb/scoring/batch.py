@@ -58,7 +58,7 @@ def parted(
     from its batch whatever `[run] batch` says now.
     """
     path = work.log.path.with_name(FILE)
-    handed = {i for h in BatchFile(path).handovers for i in h.ids} if path.exists() else set()
+    handed = {i for h in BatchFile(path).handovers if not h.dropped for i in h.ids}
     if work.quiet or not (work.settings.batch or handed):
         return {}, {name: indices for name, indices in pending.items() if indices}
     in_batches: dict[str, array[int]] = {}

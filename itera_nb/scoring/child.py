@@ -26,7 +26,7 @@ from types import CodeType, ModuleType
 from typing import Any, Literal, NoReturn, TypeAlias
 
 from itera_nb._typing import JSON
-from itera_nb.arms.caller import Answer
+from itera_nb.arms.caller import Answer, is_amount
 from itera_nb.arms.output import Output
 from itera_nb.arms.track import Tracked, is_tracking, tracking
 
@@ -349,6 +349,9 @@ def _answer(setup: Setup, value: Any, latency_ms: float) -> Answer:
     except Exception as error:  # noqa: BLE001 - a user's object may raise anything when looked at
         kind = "NaN" if isinstance(error, ValueError) and "Out of range" in str(error) else "NotJSON"
         return Answer("invalid", error_type=kind, error=_message(error, setup), latency_ms=latency_ms)
+    if not (is_amount(cost) and is_amount(first)):
+        said = "cost_usd or first_token_ms is no amount"
+        return Answer("invalid", error_type="BadReport", error=said, latency_ms=latency_ms)
     facts: dict[str, Any] = {
         "usage": usage,
         "trace": trace,

@@ -110,10 +110,11 @@ def _dask(address: str) -> Iterator[Cluster]:
 
 @dataclass(slots=True)
 class _Sent:
-    """A job's shared part, and the dearest row of it so far (USD)."""
+    """A job's shared part, whether its arm is free, and the dearest row of it so far (USD)."""
 
     id: str
     job: Job
+    free: bool
     dearest: float = 0.0
 
 
@@ -198,7 +199,13 @@ class _Dispatch:
             self._work.budget.settle(chunk.bound_usd, 0.0)
             raise _gone(error) from None
         self._running[future] = chunk
+        self._note(chunk, 1)
         return True
+
+    def _note(self, chunk: _Chunk, sign: int) -> None:
+        """Note that a chunk's rows may be paid, or no longer: what is lost with its machine stays noted."""
+        if not chunk.sent.free:
+            self._work.log.in_flight(sign * len(chunk.indices))
 
     def _returned(self) -> list[_Chunk]:
         """Record chunks that came back; those that must be sent again are returned."""
@@ -235,6 +242,7 @@ class _Dispatch:
                 if isinstance(error, BrokenExecutor) or chunk.tries == TRIES:
                     raise _gone(error) from None
                 return False
+            self._note(chunk, -1)
             if "error" in outcome:
                 raise ArmError(outcome["error"], fix=outcome.get("fix", ""))
             if "answers" in outcome:
@@ -298,7 +306,7 @@ def _sent(work: Work, units: Units, unit: Unit, contents: dict[Path, SharedFile]
         "timeout_s": spec.timeout_s or work.settings.timeout_s,
         "batch_size": spec.batch_size,
     }
-    return _Sent(keys.digest(job), job)
+    return _Sent(keys.digest(job), job, free=spec.cost == "free")
 
 
 def learns(arm: RunnableArm) -> bool:

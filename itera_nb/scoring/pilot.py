@@ -107,7 +107,10 @@ def run_pilot(experiment: Experiment) -> Pilot:
         judge = judge_of(spec, root, genesis=genesis)
         questions = _questions(experiment, judge, row, attempts)
     judge_name = spec.judge.model if spec.judge else None
-    faults = _problems(ran.table, spec.arms, _batched(attempts), judge_name)
+    labels = (
+        {str(r[spec.source.expected]).strip().casefold() for r in rows} if spec.source.expected else set()
+    )
+    faults = _problems(ran.table, spec.arms, PLACEHOLDERS - labels, _batched(attempts), judge_name)
     if problems := [*faults, *_unseen(questions, attempts)]:
         _refuse(experiment, problems, judged=spec.judge is not None)
     forecast = _forecast(experiment, row, attempts, requests)
@@ -171,7 +174,11 @@ def _batched(attempts: Mapping[str, Attempt]) -> set[str]:
 
 
 def _problems(
-    table: pd.DataFrame, arms: Mapping[str, ArmSpec], batched: Container[str], judge: str | None
+    table: pd.DataFrame,
+    arms: Mapping[str, ArmSpec],
+    placeholders: Container[str],
+    batched: Container[str],
+    judge: str | None,
 ) -> Iterator[str]:
     """Fields that are null or placeholders, arm by arm."""
     for line in table.to_dict("records"):
@@ -181,7 +188,7 @@ def _problems(
             yield f"{name}: status {line['status']}{detail}"
             continue
         output = str(line["output"] or "").strip('"').strip()
-        if output.casefold() in PLACEHOLDERS or STUBS.search(output):
+        if output.casefold() in placeholders or STUBS.search(output):
             yield f"{name}: the output is empty or a placeholder"
         if math.isnan(line["score"]):
             why = line["unscored"] or "the scorer gave none"

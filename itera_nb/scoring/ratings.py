@@ -9,6 +9,7 @@ import csv
 import io
 import math
 import re
+import unicodedata
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -166,6 +167,7 @@ def _lines(data: bytes) -> list[list[str]]:
     head = text.partition("\n")[0]
     # Spreadsheets of some countries save with semicolons.
     delimiter = ";" if head.count(";") > head.count(",") else ","
+    csv.field_size_limit(max(csv.field_size_limit(), len(text)))  # the texts are as long as they are
     try:
         return list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
     except csv.Error:
@@ -174,8 +176,14 @@ def _lines(data: bytes) -> list[list[str]]:
 
 def _safe(text: str) -> str:
     """A cell that no spreadsheet takes for a formula, and no terminal for a command."""
-    clean = "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
+    lines = text.replace("\r\n", "\n").replace("\r", "\n")
+    clean = "".join(c if _is_harmless(c) else "\N{REPLACEMENT CHARACTER}" for c in lines)
     return f"'{clean}" if _FORMULA.match(clean) else clean
+
+
+def _is_harmless(char: str) -> bool:
+    """Whether a character can be shown: spaces of all widths, and what joins emoji and letters, too."""
+    return char.isprintable() or char in "\n\t\u200c\u200d" or unicodedata.category(char) == "Zs"
 
 
 def _text(value: Any) -> str:

@@ -136,9 +136,14 @@ def _line(attempt: Attempt, score: RowScore) -> dict[str, Any]:
 
 def input_tokens(usage: Mapping[str, Any]) -> int:
     """Input tokens of a call, those written to and read from the cache included."""
-    return sum(int(usage.get(name) or 0) for name in ("input_tokens", "prompt_tokens", *CACHE_FIELDS))
+    return sum(_count(usage.get(name)) for name in ("input_tokens", "prompt_tokens", *CACHE_FIELDS))
 
 
 def output_tokens(usage: Mapping[str, Any]) -> int:
     """Output tokens of a call, in whichever vendor's words."""
-    return int(usage.get("output_tokens") or usage.get("completion_tokens") or 0)
+    return _count(usage.get("output_tokens")) or _count(usage.get("completion_tokens"))
+
+
+def _count(value: Any) -> int:
+    """Tokens; 0 for what an arm's own report says that is no number."""
+    return int(value) if isinstance(value, int | float) else 0

@@ -276,6 +276,18 @@ def test_what_is_with_the_provider_is_read_from_there_even_when_batches_are_swit
         assert len(server.requests) == 3
 
 
+def test_what_the_api_took_no_batch_of_is_called_once_batches_are_switched_off(ask, monkeypatch):
+    async def refused(self, requests):
+        raise CallError("request", "invalid_request_error", "no batches for this model")
+
+    monkeypatch.setattr(BatchClient, "submit", refused)
+    with MessagesServer() as server:
+        with pytest.raises(StoppedError, match="batch = false"):
+            ask(server, numbers(3))
+        assert totals(ask(server, numbers(3), settings=RunSpec(batch=False))).statuses == {"ok": 3}
+        assert len(server.requests) == 3
+
+
 def test_a_batch_that_this_key_does_not_know_is_not_handed_over_again(ask, bench):
     with MessagesServer() as server:
         ask(server, ["a"])

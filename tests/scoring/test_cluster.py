@@ -8,13 +8,14 @@ import sys
 import threading
 import time
 from collections import Counter
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 
 import pytest
 from world import go
 
 from itera_nb.exceptions import ArmError, IteraError, StoppedError
 from itera_nb.scoring import node
+from itera_nb.scoring.attempts import AttemptLog
 from itera_nb.scoring.cluster import CHUNK, SCHEDULER, connection
 from itera_nb.scoring.keys import path_digest
 from itera_nb.session import open as open_session
@@ -93,6 +94,29 @@ def make_learning(make_experiment, tmp_path):
         return made
 
     return make
+
+
+class Gone(ThreadPoolExecutor):
+    """Machines that vanish with what they were given."""
+
+    def submit(self, *_args):
+        future = Future()
+        future.set_exception(BrokenExecutor("gone"))
+        return future
+
+
+def test_paid_rows_that_vanish_with_their_machine_are_counted(bench, rows):
+    bench.write("def f(row):\n    return row['x']")
+    arms = [bench.arm("f", "paid", cost=None), bench.arm("f", "free")]
+    with Gone(1) as executor, pytest.raises(StoppedError, match="the cluster is gone"):
+        bench.run(arms, rows(*"abc"), cluster=connection(executor))
+    with AttemptLog(bench.log_path) as log:
+        assert log.cut_off == 3
+        log.in_flight(-3)
+    with ThreadPoolExecutor(1) as executor:
+        bench.run(arms, rows(*"abc"), cluster=connection(executor))
+    with AttemptLog(bench.log_path) as log:
+        assert log.cut_off == 0
 
 
 @pytest.mark.parametrize("kind", ["threads", "processes"])

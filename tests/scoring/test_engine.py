@@ -14,6 +14,8 @@ import pytest
 from itera_nb.exceptions import ArmError, DataError, StoppedError
 from itera_nb.scoring.attempts import AttemptLog, totals
 from itera_nb.scoring.engine import RowGroup, Units
+from itera_nb.scoring.results import results_table
+from itera_nb.scoring.scores import RowScore
 
 COUNTING = """
     import time
@@ -150,6 +152,34 @@ def test_costs_are_free_reported_priced_or_unknown(bench, rows):
     )
     assert bench.run(bench.arm("bare", "bare", cost=None), rows("a"))[0].cost_usd is None
     assert totals(paid).unknown_costs == 1
+
+
+def test_a_report_that_cannot_be_added_up_fails_its_row_only(bench, rows):
+    bench.write(
+        """
+        from itera_nb import Output
+        def f(row):
+            return Output("x", **row["x"])
+        """
+    )
+    wrong = [
+        {"cost_usd": "0.02"}, {"cost_usd": -1.0}, {"cost_usd": True}, {"cost_usd": [1]},
+        {"first_token_ms": "soon"}, {"usage": [3]},
+    ]  # fmt: skip
+    got = bench.run(bench.arm(cost=None), rows({"cost_usd": 1}, *wrong, {"cost_usd": 2.0}))
+    assert [a.status for a in got] == ["ok", *["invalid"] * len(wrong), "ok"]
+    assert [a.cost_usd for a in got if a.status == "ok"] == [1, 2.0]
+    [odd] = bench.run(bench.arm(cost=None), rows({"usage": [{"model": "a/b", "input_tokens": "many"}]}))
+    assert (odd.status, odd.cost_usd) == ("ok", None)
+    assert results_table([odd], [RowScore("r0", "arm", 0, 1.0)])["input_tokens"].tolist() == [0]
+
+
+def test_calls_that_may_be_paid_twice_are_said_by_the_next_run_only(bench, rows, calls, capfd):
+    with AttemptLog(bench.log_path) as log:
+        log.in_flight(7)
+    for values in ("a", "ab", "abc"):
+        bench.run(bench.arm("f"), rows(*values))
+    assert capfd.readouterr().err.count("7 calls in flight") == 1
 
 
 def test_a_budget_is_not_crossed(bench, rows):

@@ -270,6 +270,13 @@ def test_a_stub_in_place_of_an_output_stops(make_prompts, text):
     assert caught.value.safeguard == "SG10"
 
 
+def test_a_label_that_looks_like_a_placeholder_is_none(make_prompts):
+    exp, _ = make_prompts(["none"])
+    data = exp.experiment.folder / "data.csv"
+    data.write_text(data.read_text("utf-8").replace(",fees", ",None"), "utf-8")
+    assert pilot_of(exp).table["output"].eq('"none"').all()
+
+
 def test_the_command_shows_the_short_form_and_wants_a_look(make_prompts, monkeypatch):
     exp, _ = make_prompts()
     go(exp, until="metric")

@@ -122,6 +122,20 @@ def test_two_ratings_of_one_item_must_agree():
         from_csv(text.getvalue().encode(), asked, 10)
 
 
+def test_what_a_rater_reads_is_the_text_as_it_stands():
+    text = "Dear Ms Weiß,\r\n10\u00a0€ and 5\u202f% are refunded \U0001f469\u200d\U0001f4bb\rYours"
+    shown = "Dear Ms Weiß,\n10\u00a0€ and 5\u202f% are refunded \U0001f469\u200d\U0001f4bb\nYours"
+    assert cells(to_csv(items((text,))))[1][4] == shown
+    assert cells(to_csv(items(("a\u202eb\x07c",))))[1][4] == "a\ufffdb\ufffdc", (
+        "nothing that hides or commands"
+    )
+
+
+def test_a_worksheet_of_long_texts_is_read_back():
+    asked = items(("long " * 40_000,))
+    assert from_csv(to_csv(asked, {"c0": "3"}).encode(), asked, 10) == {"c0": "3"}
+
+
 def test_values():
     assert value_of(" 7,5 ", 10, pairwise=False) == pytest.approx(0.75)
     assert value_of("0", 10, pairwise=False) == 0
