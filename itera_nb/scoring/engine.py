@@ -92,8 +92,7 @@ def run(
             progress(attempt)
     if any(pending.values()):
         if log.cut_off:
-            relay(f"{log.cut_off} calls in flight when an earlier run ended may be paid twice")
-            log.in_flight(-log.cut_off)  # said once
+            relay(f"{log.cut_off} calls in flight when earlier runs ended may be paid twice")
             log.cut_off = 0
         _run_pending(work, units, pending, cluster)
     found = log.select(units.iter_keys())

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from itera_nb._typing import Row
 
 from .attempts import Attempt
-from .judging import Panel
+from .judging import Judgement, Panel
 from .scores import RowScore, score_outputs
 
 if TYPE_CHECKING:
@@ -68,12 +68,13 @@ def score_table(
     primary = scored(None)
     table = results_table(attempts, primary, outputs=not quiet)
     if panel is not None:
-        table["judged"] = [score.judged for score in primary]
-        table["judge_calls"] = [score.judge_calls for score in primary]
-        table["judge_usd"] = [math.nan if s.judge_usd is None else s.judge_usd for s in primary]
-        table["conflict"] = [score.conflict for score in primary]
+        judgements = [score.judgement or Judgement(math.nan) for score in primary]
+        table["judged"] = [score.judgement is not None for score in primary]
+        table["judge_calls"] = [j.calls for j in judgements]
+        table["judge_usd"] = [math.nan if j.cost_usd is None else j.cost_usd for j in judgements]
+        table["conflict"] = [j.conflict for j in judgements]
         if not quiet:
-            table["reason"] = [score.reason for score in primary]
+            table["reason"] = [j.reason for j in judgements]
     for name in spec.metric.secondary:
         table[secondary_column(name)] = [score.score for score in scored(name)]
     return table

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from itera_nb._typing import JSON, Row
+from itera_nb.arms.caller import Answer
 from itera_nb.exceptions import ArmError
 from itera_nb.metrics import failure_modes, scorers
 from itera_nb.metrics.judge import Case
@@ -22,48 +24,29 @@ from .workers import call_each, module_constant
 if TYPE_CHECKING:
     from itera_nb.spec import MetricSpec
 
+Call: TypeAlias = Callable[[str, Sequence[tuple[Any, ...]]], list[Answer]]
+"""Calls a user's function (`path/file.py:function`) on items."""
+
 
 @dataclass(frozen=True, slots=True)
 class RowScore:
     """One attempt's score.
 
     Args:
-        row_id: The row's id.
-        arm: The arm's name.
-        trial: The trial, from 0.
         score: A fraction from 0 to 1, of a pairwise scorer -1 to 1 (the baseline's own is 0); NaN where the
             *scorer* failed, never for a failed arm.
         modes: Registered failure modes of a failed row.
         later: Modes that nobody registered: reported, never counted.
         unscored: Why the score is NaN; `None` if it is not.
         mode_error: Why the modes are not known; `None` if they are.
-        reason: A judge's words; empty without a judge and in quiet runs.
-        judged: Whether a judge was asked.
-        conflict: Whether it named opposite winners in the two orders of a comparison.
-        judge_calls: Calls of a judge made for this score and for none before it.
-        judge_usd: What they cost; `None` is unknown. No part of the arm's cost.
+        judgement: What the judge said, if one was asked.
     """
 
-    row_id: str | int
-    arm: str
-    trial: int
     score: float
     modes: tuple[str, ...] = ()
     later: tuple[str, ...] = ()
     unscored: str | None = None
     mode_error: str | None = None
-    reason: str = ""
-    judged: bool = False
-    conflict: bool = False
-    judge_calls: int = 0
-    judge_usd: float | None = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Scored:
-    value: float
-    modes: tuple[str, ...] = ()
-    unscored: str | None = None
     judgement: Judgement | None = None
 
 
@@ -99,7 +82,7 @@ def score_outputs(
         expected_column: Column of the label, if there is one.
         root: Folder that holds a user's scorer and failure-mode files.
         pythonpath: Folders of production code for them.
-        scorer: Another scorer than `metric.scorer`, for secondary metrics.
+        scorer: A secondary metric, in place of `metric.scorer`; failure modes are left out.
         quiet: Whether a user's function is silenced and its errors are reduced to their type.
         timeout_s: Seconds that one call of a user's function may take.
         baseline: The arm that a pairwise scorer compares with; its attempts are among `attempts`.
@@ -111,24 +94,17 @@ def score_outputs(
     """
     by_id = {row[id_column]: row for row in rows}
     cases = [_Case(a, by_id[a.row_id], expected_column) for a in attempts]
-    name = scorer or metric.scorer
-    ask = _Asker(name, metric, root, pythonpath, panel, quiet=quiet, timeout_s=timeout_s)
-    if is_pairwise(name):
+    call = partial(call_each, root, pythonpath=pythonpath, quiet=quiet, timeout_s=timeout_s)
+    ask = _Asker(scorer or metric.scorer, metric, call, panel, quiet)
+    if is_pairwise(ask.name):
         results = _compared(cases, baseline or "", ask)
     else:
         scored = iter(ask.scores([c for c in cases if c.answered]))
-        results = [next(scored) if c.answered else _Scored(0.0) for c in cases]
-    return _with_modes(
-        cases,
-        results,
-        metric,
-        name,
-        judge=panel is not None and name in {"judge", "preference"},
-        root=root,
-        pythonpath=pythonpath,
-        quiet=quiet,
-        timeout_s=timeout_s,
-    )
+        results = [next(scored) if c.answered else RowScore(0.0) for c in cases]
+    if scorer is not None:
+        return results
+    registered = mode_weights(metric, root=root, pythonpath=pythonpath)
+    return _with_modes(cases, results, ask, registered)
 
 
 def mode_weights(metric: MetricSpec, *, root: Path, pythonpath: Sequence[Path] = ()) -> dict[str, float]:
@@ -166,44 +142,31 @@ class _Asker:
 
     name: str
     metric: MetricSpec
-    root: Path
-    pythonpath: Sequence[Path]
+    call: Call
     panel: Panel | None
     quiet: bool
-    timeout_s: float
 
-    def scores(self, cases: Sequence[_Case]) -> list[_Scored]:
+    @property
+    def is_judge(self) -> bool:
+        return self.panel is not None and self.name in {"judge", "preference"}
+
+    def scores(self, cases: Sequence[_Case]) -> list[RowScore]:
         """A score for every answered case."""
-        if self.panel is not None and self.name == "judge":
+        if self.is_judge:
             return self._judged([(case, None) for case in cases])
         if scorers.is_own(self.name):
-            return self._called([case.item for case in cases], 0)
+            return [_read_score(c, 0) for c in self.call(self.name, [case.item for case in cases])]
         scorer = scorers.built_in(self.name, self.metric)
         return [_apply(scorer, case, quiet=self.quiet) for case in cases]
 
-    def preferences(self, pairs: Sequence[tuple[_Case, _Case]]) -> list[_Scored]:
+    def preferences(self, pairs: Sequence[tuple[_Case, _Case]]) -> list[RowScore]:
         """A preference for every pair of an arm's case and the baseline's."""
-        if self.panel is not None and self.name == "preference":
+        if self.is_judge:
             return self._judged(pairs)
-        return self._called([(a.attempt.output, b.attempt.output, dict(a.row)) for a, b in pairs], -1)
+        items = [(a.attempt.output, b.attempt.output, dict(a.row)) for a, b in pairs]
+        return [_read_score(c, -1) for c in self.call(self.name, items)]
 
-    def _called(self, items: Sequence[tuple[Any, ...]], lowest: float) -> list[_Scored]:
-        calls = call_each(
-            self.root,
-            self.name,
-            items,
-            pythonpath=self.pythonpath,
-            quiet=self.quiet,
-            timeout_s=self.timeout_s,
-        )
-        return [
-            _read_score(c.output, lowest)
-            if c.status == "ok"
-            else _Scored(math.nan, unscored=_reason(c.error_type, c.error))
-            for c in calls
-        ]
-
-    def _judged(self, pairs: Sequence[tuple[_Case, _Case | None]]) -> list[_Scored]:
+    def _judged(self, pairs: Sequence[tuple[_Case, _Case | None]]) -> list[RowScore]:
         assert self.panel is not None
         asked = [
             Case(
@@ -215,134 +178,115 @@ class _Asker:
             for case, other in pairs
         ]
         found = judge_rows(asked, self.panel.judge, self.panel.bench)
-        return [_Scored(j.value, j.modes, j.missing, j) for j in found]
+        return [RowScore(j.value, j.modes, unscored=j.missing, judgement=j) for j in found]
 
 
-def _compared(cases: Sequence[_Case], baseline: str, ask: _Asker) -> list[_Scored]:
+def _compared(cases: Sequence[_Case], baseline: str, ask: _Asker) -> list[RowScore]:
     """Each case against the baseline's of the same row and trial."""
-    bases: dict[Any, list[_Case]] = defaultdict(list)
-    for case in sorted(cases, key=lambda c: c.attempt.trial):
-        if case.attempt.arm == baseline:
-            bases[case.attempt.row_id].append(case)
-    place = {id(case): number for number, case in enumerate(cases)}
-    results: list[_Scored] = []
-    asked: list[tuple[int, _Case, _Case]] = []
+    bases: dict[Any, list[int]] = defaultdict(list)
+    for number in sorted(range(len(cases)), key=lambda n: cases[n].attempt.trial):
+        if cases[number].attempt.arm == baseline:
+            bases[cases[number].attempt.row_id].append(number)
+    results: list[RowScore] = []
+    asked: list[tuple[int, int]] = []
     for number, case in enumerate(cases):
         trials = bases[case.attempt.row_id]
         base = trials[case.attempt.trial % len(trials)]
-        # A failed call loses against an answer, whoever made it.
-        results.append(_Scored(float(case.answered) - float(base.answered)))
         if case.attempt.arm == baseline:
-            results[-1] = _Scored(0.0)
-        elif case.answered and base.answered:
-            asked.append((number, case, base))
-    for (number, _, base), scored in zip(asked, ask.preferences([p[1:] for p in asked]), strict=True):
-        results[number] = scored
-        named = scored.judgement.other_modes if scored.judgement else ()
-        mine = place[id(base)]
-        results[mine] = replace(results[mine], modes=tuple(dict.fromkeys([*results[mine].modes, *named])))
+            results.append(RowScore(0.0))
+            continue
+        # A failed call loses against an answer, whoever made it.
+        results.append(RowScore(float(case.answered) - float(cases[base].answered)))
+        if case.answered and cases[base].answered:
+            asked.append((number, base))
+    preferences = ask.preferences([(cases[number], cases[base]) for number, base in asked])
+    for (number, base), found in zip(asked, preferences, strict=True):
+        results[number] = found
+        if found.judgement is not None:
+            named = [*results[base].modes, *found.judgement.other_modes]
+            results[base] = replace(results[base], modes=tuple(dict.fromkeys(named)))
     return results
 
 
-def _apply(scorer: scorers.BuiltIn, case: _Case, *, quiet: bool) -> _Scored:
+def _apply(scorer: scorers.BuiltIn, case: _Case, *, quiet: bool) -> RowScore:
     try:
-        return _Scored(scorer(case.attempt.output, case.expected))
+        return RowScore(scorer(case.attempt.output, case.expected))
     except Exception as error:  # noqa: BLE001 - an unusable label must become "unscored", whatever it raises
-        return _Scored(math.nan, unscored=_reason(type(error).__name__, "" if quiet else str(error)))
+        return RowScore(math.nan, unscored=_reason(type(error).__name__, "" if quiet else str(error)))
 
 
-def _read_score(value: JSON, lowest: float) -> _Scored:
-    modes: Any = ()
+def _read_score(call: Answer, lowest: float) -> RowScore:
+    """What a user's scorer returned: a number, or one with the names of modes."""
+    if call.status != "ok":
+        return RowScore(math.nan, unscored=_reason(call.error_type, call.error))
+    value: Any = call.output
+    named: Any = None
     if isinstance(value, dict):
-        modes = value.get("modes") or ()
-        value = value.get("value")
+        value, named = value.get("value"), value.get("modes")
     if value is None:
-        return _Scored(math.nan, unscored="returned None")
+        return RowScore(math.nan, unscored="returned None")
     if not isinstance(value, bool | int | float):
-        return _Scored(math.nan, unscored=f"returned {type(value).__name__}, not a number")
+        return RowScore(math.nan, unscored=f"returned {type(value).__name__}, not a number")
     if not lowest <= value <= 1:
-        return _Scored(math.nan, unscored=f"returned a number outside [{lowest:g}, 1]")
-    return _Scored(float(value), tuple(map(str, modes)))
+        return RowScore(math.nan, unscored=f"returned a number outside [{lowest:g}, 1]")
+    modes, error = _read_modes(named)
+    return RowScore(float(value), modes, mode_error=error)
 
 
 def _with_modes(
-    cases: Sequence[_Case],
-    results: Sequence[_Scored],
-    metric: MetricSpec,
-    name: str,
-    *,
-    judge: bool,
-    root: Path,
-    pythonpath: Sequence[Path],
-    quiet: bool,
-    timeout_s: float,
+    cases: Sequence[_Case], results: Sequence[RowScore], ask: _Asker, registered: Mapping[str, float]
 ) -> list[RowScore]:
-    plain = [_row_score(c, r) for c, r in zip(cases, results, strict=True)]
+    """The scores with the modes of failed rows; those that the scorer named come first."""
     # A preference does not say that an output failed, so that all are looked at.
-    failed = [i for i, r in enumerate(results) if is_pairwise(name) or r.value < metric.fail_below]
-    names: Mapping[int, tuple[str, ...]]
-    errors: dict[int, str] = {}
-    registered: set[str] = set()
-    spec = metric.failure_modes
-    if isinstance(spec, str):
-        registered = set(mode_weights(metric, root=root, pythonpath=pythonpath))
-        calls = call_each(
-            root,
-            spec,
-            [cases[i].item for i in failed],
-            pythonpath=pythonpath,
-            quiet=quiet,
-            timeout_s=timeout_s,
-        )
-        read = [_read_modes(call.status, call.output, _reason(call.error_type, call.error)) for call in calls]
-        names = {i: found for i, (found, _) in zip(failed, read, strict=True)}
-        errors = {i: error for i, (_, error) in zip(failed, read, strict=True) if error}
+    pairwise, limit = is_pairwise(ask.name), ask.metric.fail_below
+    failed = [i for i, r in enumerate(results) if pairwise or r.score < limit]
+    if isinstance(ask.metric.failure_modes, str):
+        calls = ask.call(ask.metric.failure_modes, [cases[i].item for i in failed])
+        found = [
+            _read_modes(c.output) if c.status == "ok" else ((), _reason(c.error_type, c.error)) for c in calls
+        ]
     else:
-        specs = spec or {}
-        registered = set(specs)
-        if cases and (unknown := failure_modes.unknown_columns(specs, cases[0].row)):
-            raise ArmError(
-                f"[metric] failure_modes: no column {', '.join(unknown)}",
-                fix="a mode's keys are `expected`, `output`, `weight` and columns of the source",
-            )
-        names = {
-            i: failure_modes.by_predicates(
-                specs,
-                cases[i].attempt.output,
-                cases[i].expected,
-                cases[i].row,
-                results[i].modes,
-                # A judge is asked for the modes, so that what it does not name is not there.
-                failed=not (judge or (is_pairwise(name) and cases[i].answered)),
-            )
-            for i in failed
-        }
-    for i in failed:
-        modes = failure_modes.sort_names([*results[i].modes, *names[i]], registered)
-        plain[i] = replace(plain[i], modes=modes.registered, later=modes.later, mode_error=errors.get(i))
-    return plain
+        found = [(names, None) for names in _by_predicates(cases, results, failed, ask)]
+    scores = [replace(r, modes=(), mode_error=None) if r.modes or r.mode_error else r for r in results]
+    for i, (names, error) in zip(failed, found, strict=True):
+        modes = failure_modes.sort_names([*results[i].modes, *names], registered)
+        scores[i] = replace(
+            results[i],
+            modes=modes.registered,
+            later=modes.later,
+            mode_error=error or results[i].mode_error,
+        )
+    return scores
 
 
-def _row_score(case: _Case, scored: _Scored) -> RowScore:
-    attempt, judged = case.attempt, scored.judgement
-    plain = RowScore(attempt.row_id, attempt.arm, attempt.trial, scored.value, unscored=scored.unscored)
-    if judged is None:
-        return plain
-    return replace(
-        plain,
-        reason=judged.reason,
-        judged=True,
-        conflict=judged.conflict,
-        judge_calls=judged.calls,
-        judge_usd=judged.cost_usd,
-    )
+def _by_predicates(
+    cases: Sequence[_Case], results: Sequence[RowScore], failed: Sequence[int], ask: _Asker
+) -> list[tuple[str, ...]]:
+    specs = ask.metric.failure_modes or {}
+    assert not isinstance(specs, str)
+    if cases and (unknown := failure_modes.unknown_columns(specs, cases[0].row)):
+        raise ArmError(
+            f"[metric] failure_modes: no column {', '.join(unknown)}",
+            fix="a mode's keys are `expected`, `output`, `weight` and columns of the source",
+        )
+    return [
+        failure_modes.by_predicates(
+            specs,
+            cases[i].attempt.output,
+            cases[i].expected,
+            cases[i].row,
+            results[i].modes,
+            # A judge is asked for the modes, so that what it does not name is not there.
+            failed=not (ask.is_judge or (is_pairwise(ask.name) and cases[i].answered)),
+        )
+        for i in failed
+    ]
 
 
-def _read_modes(status: str, output: JSON, reason: str) -> tuple[tuple[str, ...], str]:
-    if status != "ok":
-        return (), reason
+def _read_modes(value: JSON) -> tuple[tuple[str, ...], str | None]:
+    """The names that a user's function gave, or why they are none."""
     try:
-        return failure_modes.read_names(output), ""
+        return failure_modes.read_names(value), None
     except TypeError:
         return (), "TypeError"
 

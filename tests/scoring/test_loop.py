@@ -230,4 +230,4 @@ def test_calls_given_up_are_counted_and_told(call, bench, capfd):
     with AttemptLog(bench.log_path) as log:
         assert log.cut_off == 3  # the one that was refused cost nothing
     call("abcd", lambda x, n: x)
-    assert "3 calls in flight when an earlier run ended may be paid twice" in capfd.readouterr().err
+    assert "3 calls in flight when earlier runs ended may be paid twice" in capfd.readouterr().err

@@ -14,10 +14,10 @@ def table(**options):
         Attempt("d", "v2", 1, 0, "ok", output="y"),
     ]
     scores = [
-        RowScore(1, "v1", 0, 1.0),
-        RowScore(1, "v1", 1, 0.0, modes=("m",), later=("n",)),
-        RowScore(2, "v1", 0, math.nan, unscored="KeyError"),
-        RowScore(1, "v2", 0, 0.5),
+        RowScore(1.0),
+        RowScore(0.0, modes=("m",), later=("n",)),
+        RowScore(math.nan, unscored="KeyError"),
+        RowScore(0.5),
     ]
     return results_table(attempts, scores, **options)
 

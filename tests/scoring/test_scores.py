@@ -28,7 +28,7 @@ def test_failed_attempts_score_zero_and_stay(bench):
     listed = attempts("a", None, None, "b", statuses=["ok", "error", "timeout", "ok"])
     got = score(bench, MetricSpec(), listed)
     assert [r.score for r in got] == [1, 0, 0, 1]
-    assert [(r.row_id, r.arm, r.trial, r.unscored) for r in got] == [(i, "v1", 0, None) for i in range(4)]
+    assert [r.unscored for r in got] == [None] * 4
 
 
 def test_a_label_that_cannot_be_used_leaves_nan(bench):
@@ -78,6 +78,21 @@ def test_a_scorer_that_fails_leaves_nan_with_the_reason(bench):
     quiet = score(bench, metric, attempts("raise"), rows, quiet=True)
     assert "SECRET" in repr(got)
     assert "SECRET" not in repr(quiet)
+
+
+def test_modes_that_are_no_names_cost_neither_the_score_nor_the_run(bench):
+    bench.write(
+        """
+        MODES = ["rude", None, 5, ["rude", 5], {"rude": 1}]
+        def metric(output, expected, row): return {"value": 0.25, "modes": MODES[output]}
+        """,
+        "arms/metric.py",
+    )
+    metric = MetricSpec(scorer="arms/metric.py:metric", failure_modes={"rude": {}, "other": {}})
+    got = score(bench, metric, attempts(*range(5)), [{"id": i, "label": "a"} for i in range(5)])
+    assert [r.score for r in got] == [0.25] * 5
+    assert [(r.modes, r.later) for r in got] == [(("rude",), ()), *[((), ())] * 4]
+    assert [bool(r.mode_error) for r in got] == [False, False, True, True, True]
 
 
 def test_predicates_name_the_modes_of_failed_rows(bench):
