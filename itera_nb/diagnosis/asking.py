@@ -57,7 +57,7 @@ def ask(
     with AttemptLog(experiment.path(log)) as attempts:
         return run(
             [RunnableArm(who, arm, QUESTIONS, identity, ("system", "text"), models=spec.models)],
-            [RowGroup([row], label=who)],
+            [RowGroup([row])],
             id_column="id",
             trials=1,
             log=attempts,

@@ -12,7 +12,7 @@ import threading
 import time
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -71,46 +71,34 @@ class Attempt:
     first_token_ms: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Totals:
     """Sums over attempts: counts by status, known cost in USD, attempts of unknown cost, retries."""
 
-    count: int
-    statuses: Mapping[str, int]
-    cost_usd: float
-    unknown_costs: int
-    retries: int
+    statuses: Counter[str] = field(default_factory=Counter)
+    cost_usd: float = 0.0
+    unknown_costs: int = 0
+    retries: int = 0
 
-
-class Tally:
-    """Sums over attempts while they come."""
-
-    def __init__(self) -> None:
-        self._statuses: Counter[str] = Counter()
-        self._cost_usd = 0.0
-        self._unknown_costs = self._retries = 0
+    @property
+    def count(self) -> int:
+        """Attempts counted."""
+        return self.statuses.total()
 
     def add(self, attempt: Attempt) -> None:
         """Count an attempt."""
-        self._statuses[attempt.status] += 1
-        self._retries += attempt.retries
-        if attempt.cost_usd is None:
-            self._unknown_costs += 1
-        else:
-            self._cost_usd += attempt.cost_usd
-
-    def totals(self) -> Totals:
-        """The sums so far."""
-        statuses = dict(self._statuses)
-        return Totals(sum(statuses.values()), statuses, self._cost_usd, self._unknown_costs, self._retries)
+        self.statuses[attempt.status] += 1
+        self.retries += attempt.retries
+        self.cost_usd += attempt.cost_usd or 0.0
+        self.unknown_costs += attempt.cost_usd is None
 
 
 def totals(attempts: Iterable[Attempt]) -> Totals:
     """Recompute every total from the attempts themselves."""
-    tally = Tally()
+    found = Totals()
     for attempt in attempts:
-        tally.add(attempt)
-    return tally.totals()
+        found.add(attempt)
+    return found
 
 
 class Codec(Protocol):
@@ -135,7 +123,7 @@ class AttemptLog:
         codec: Encrypts every line, for rows that nobody may read.
 
     Attributes:
-        finished: The attempts by key, read back from the file when asked for.
+        totals: Sums over all attempts, computed from the file on opening and kept up since.
         cut_off: Calls of earlier runs that may have been paid without an answer on record.
 
     Raises:
@@ -161,9 +149,8 @@ class AttemptLog:
         self._unsynced, self._synced_at = 0, time.monotonic()
         self._syncer = ThreadPoolExecutor(1)
         self._syncing = self._syncer.submit(os.fsync, self._fd)
-        self._tally = Tally()
-        self._store = _Store(path, codec)
-        self.finished: Mapping[str, Attempt] = _Finished(self._store)
+        self.totals = Totals()
+        self._places: dict[bytes, int] = {}
         try:
             noted = os.pread(self._calls_fd, _WIDTH, 0).strip()
             self.cut_off = self._calls = int(noted) if noted.isdigit() else 0
@@ -173,10 +160,12 @@ class AttemptLog:
             raise
 
     @property
-    def totals(self) -> Totals:
-        """Sums over all attempts, computed from the file on opening and kept up since."""
-        with self._mutex:
-            return self._tally.totals()
+    def finished(self) -> Sequence[Attempt]:
+        """The attempts that count, in the order of the file, read from it whenever they are looked at."""
+        return _Recorded(self.path, self._codec, array("Q", self._places.values()))
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, str) and _short(key) in self._places
 
     def append(self, attempt: Attempt) -> Attempt:
         """Record an attempt; the first one of a key counts, a second is not written.
@@ -191,12 +180,12 @@ class AttemptLog:
         data = (self._codec.encode(line) if self._codec else line).encode() + b"\n"
         short = _short(attempt.key)
         with self._mutex:
-            if short in self._store.places:
-                return self.finished[attempt.key]
+            if short in self._places:
+                return self.select([attempt.key])[0]
             begin = self._end
             self._write(data)
-            self._store.places[short] = _place(begin, len(data))
-            self._tally.add(attempt)
+            self._places[short] = _place(begin, len(data))
+            self.totals.add(attempt)
             self._unsynced += 1
             if self._unsynced >= SYNC_EVERY or time.monotonic() - self._synced_at >= SYNC_SECONDS:
                 self._sync_soon()
@@ -215,21 +204,19 @@ class AttemptLog:
             try:
                 os.pwrite(self._calls_fd, f"{self._calls:>{_WIDTH}}".encode(), 0)
             except OSError as error:
-                raise self._unwritable(error) from None
+                raise unwritable(self.path, error) from None
 
     def select(self, keys: Iterable[str]) -> Sequence[Attempt]:
-        """The attempts of these keys, in this order, read from the file whenever they are looked at.
-
-        It may be used after the log was closed.
+        """The attempts of these keys, in this order, read as `finished` is, even after the log was closed.
 
         Raises:
             KeyError: A key is not recorded.
         """
-        return _Selected(self._store, array("Q", (self._store.places[_short(key)] for key in keys)))
+        return _Recorded(self.path, self._codec, array("Q", (self._places[_short(key)] for key in keys)))
 
     def is_earlier(self, key: str) -> bool:
         """Whether an earlier run recorded this key: its answer is reused, with its own price and latency."""
-        place = self._store.places.get(_short(key))
+        place = self._places.get(_short(key))
         return place is not None and place >> _LENGTH_BITS < self._begin
 
     def close(self) -> None:
@@ -256,22 +243,16 @@ class AttemptLog:
                 written += os.write(self._fd, data[written:])
         except OSError as error:
             os.ftruncate(self._fd, self._end)
-            raise self._unwritable(error) from None
+            raise unwritable(self.path, error) from None
         self._end += len(data)
 
     def _sync_soon(self) -> None:
         """Start to sync what is written, if the last time has ended: a busy disk must not stop calls."""
         if self._syncing.done():
             if isinstance(error := self._syncing.exception(), OSError):
-                raise self._unwritable(error)
+                raise unwritable(self.path, error)
             self._syncing = self._syncer.submit(os.fsync, self._fd)
             self._unsynced, self._synced_at = 0, time.monotonic()
-
-    def _unwritable(self, error: OSError) -> StoppedError:
-        return StoppedError(
-            f"{self.path.name} cannot be written: {error.strerror}",
-            fix="make room or repair the disk, then run the same command again",
-        )
 
     def _read(self) -> int:
         """Fill the index, cut a torn tail off, and return the length of what is sound."""
@@ -284,73 +265,28 @@ class AttemptLog:
                 if (not line.endswith(b"\n") or b"\0" in line) and _is_ours(line):
                     torn = torn or number
                     continue
-                attempt = None if torn else self._store.decode(line)
+                attempt = None if torn else _decode(line, self._codec)
                 if attempt is None:
                     raise RecordError(
                         f"{self.path.name}: line {torn or number} is damaged",
                         fix="restore the file from a copy; a run that was cut off damages only its last line",
                     )
                 short = _short(attempt.key)
-                if short not in self._store.places:
-                    self._store.places[short] = _place(good, len(line))
-                    self._tally.add(attempt)
+                if short not in self._places:
+                    self._places[short] = _place(good, len(line))
+                    self.totals.add(attempt)
                 good += len(line)
         if torn:
             os.ftruncate(self._fd, good)
         return good
 
 
-class _Store:
-    """Where attempts stand in a file, and how they are read back."""
+class _Recorded(Sequence[Attempt]):
+    """Attempts by position, read from the log's file whenever they are looked at."""
 
-    def __init__(self, path: Path, codec: Codec | None) -> None:
-        self.path = path
-        self.places: dict[bytes, int] = {}
+    def __init__(self, path: Path, codec: Codec | None, places: array[int]) -> None:
+        self._path = path
         self._codec = codec
-
-    def at(self, places: Iterable[int]) -> Iterator[Attempt]:
-        """Read attempts back."""
-        with self.path.open("rb") as file:
-            for place in places:
-                file.seek(place >> _LENGTH_BITS)
-                attempt = self.decode(file.read(place & (1 << _LENGTH_BITS) - 1))
-                if attempt is None:
-                    raise RecordError(f"{self.path.name} was changed while it was in use")
-                yield attempt
-
-    def decode(self, line: bytes) -> Attempt | None:
-        """A line's attempt, `None` if it is damaged or was encoded otherwise."""
-        try:
-            text = line[:-1].decode()
-            return Attempt(**json.loads(self._codec.decode(text) if self._codec else text))
-        except Exception:  # noqa: BLE001 - a codec's own errors say the same: not ours, or damaged
-            return None
-
-
-class _Finished(Mapping[str, Attempt]):
-    """A log's attempts by key."""
-
-    def __init__(self, store: _Store) -> None:
-        self._store = store
-
-    def __getitem__(self, key: str) -> Attempt:
-        return next(self._store.at([self._store.places[_short(key)]]))
-
-    def __contains__(self, key: object) -> bool:
-        return isinstance(key, str) and _short(key) in self._store.places
-
-    def __iter__(self) -> Iterator[str]:
-        return (attempt.key for attempt in self._store.at(list(self._store.places.values())))
-
-    def __len__(self) -> int:
-        return len(self._store.places)
-
-
-class _Selected(Sequence[Attempt]):
-    """Attempts by position."""
-
-    def __init__(self, store: _Store, places: array[int]) -> None:
-        self._store = store
         self._places = places
 
     @overload
@@ -359,18 +295,44 @@ class _Selected(Sequence[Attempt]):
     def __getitem__(self, index: slice) -> list[Attempt]: ...
     def __getitem__(self, index: int | slice) -> Attempt | list[Attempt]:
         if isinstance(index, slice):
-            return list(self._store.at(self._places[index]))
-        return next(self._store.at([self._places[index]]))
+            return list(self._read(self._places[index]))
+        return next(self._read([self._places[index]]))
 
     def __iter__(self) -> Iterator[Attempt]:
-        return self._store.at(self._places)
+        return self._read(self._places)
 
     def __len__(self) -> int:
         return len(self._places)
 
+    def _read(self, places: Iterable[int]) -> Iterator[Attempt]:
+        with self._path.open("rb") as file:
+            for place in places:
+                file.seek(place >> _LENGTH_BITS)
+                attempt = _decode(file.read(place & (1 << _LENGTH_BITS) - 1), self._codec)
+                if attempt is None:
+                    raise RecordError(f"{self._path.name} was changed while it was in use")
+                yield attempt
+
+
+def unwritable(path: Path, error: OSError) -> StoppedError:
+    """What ends a run whose record cannot be kept."""
+    return StoppedError(
+        f"{path.name} cannot be written: {error.strerror}",
+        fix="make room or repair the disk, then run the same command again",
+    )
+
 
 _FIELDS = tuple(f.name for f in fields(Attempt))
 _ENCODE = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+
+
+def _decode(line: bytes, codec: Codec | None) -> Attempt | None:
+    """A line's attempt, `None` if it is damaged or was encoded otherwise."""
+    try:
+        text = line[:-1].decode()
+        return Attempt(**json.loads(codec.decode(text) if codec else text))
+    except Exception:  # noqa: BLE001 - a codec's own errors say the same: not ours, or damaged
+        return None
 
 
 def _is_ours(line: bytes) -> bool:

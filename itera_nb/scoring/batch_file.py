@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 from uuid import uuid4
 
-from itera_nb.exceptions import RecordError, StoppedError
+from itera_nb.exceptions import RecordError
+from itera_nb.ledger import sync_folder
+
+from .attempts import unwritable
 
 
 @dataclass(slots=True)
@@ -21,14 +24,12 @@ class Handover:
     Args:
         name: Its own name in the file.
         ids: The requests' ids, without those that came back unanswered.
-        at: When it was about to be handed over.
         batch: The provider's id, as soon as it is known.
         dropped: Whether it is known that the provider never got it.
     """
 
     name: str
     ids: set[str]
-    at: datetime
     batch: str | None = None
     dropped: bool = False
 
@@ -46,9 +47,6 @@ class BatchFile:
     Args:
         path: The file; created with the first handover.
 
-    Attributes:
-        handovers: All of them, in order.
-
     Raises:
         RecordError: A line is damaged; one that a crash cut off is removed instead.
     """
@@ -56,31 +54,31 @@ class BatchFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._fd = -1
-        self.handovers = self._read()
+        self._handovers: dict[str, Handover] = {}
+        self._read()
 
-    def intend(self, ids: Sequence[str]) -> Handover:
+    @property
+    def handovers(self) -> list[Handover]:
+        """All of them, in order."""
+        return list(self._handovers.values())
+
+    def intend(self, ids: Iterable[str]) -> Handover:
         """Note that these requests are about to be handed over."""
-        handover = Handover(uuid4().hex, set(ids), datetime.now(UTC))
-        self._append(
-            {"event": "intent", "name": handover.name, "at": handover.at.isoformat(), "ids": list(ids)}
-        )
-        self.handovers.append(handover)
-        return handover
+        name = uuid4().hex
+        self._append("intent", name, at=datetime.now(UTC).isoformat(), ids=list(ids))
+        return self._handovers[name]
 
     def created(self, handover: Handover, batch: str) -> None:
         """Note the provider's id."""
-        self._append({"event": "created", "name": handover.name, "batch": batch})
-        handover.batch = batch
+        self._append("created", handover.name, batch=batch)
 
     def drop(self, handover: Handover) -> None:
         """Note that the provider never got it."""
-        self._append({"event": "dropped", "name": handover.name})
-        handover.dropped = True
+        self._append("dropped", handover.name)
 
-    def unanswered(self, handover: Handover, ids: Sequence[str]) -> None:
+    def unanswered(self, handover: Handover, ids: Iterable[str]) -> None:
         """Note that these requests ended unanswered and free of charge: they may be handed over again."""
-        self._append({"event": "unanswered", "name": handover.name, "ids": list(ids)})
-        handover.ids.difference_update(ids)
+        self._append("unanswered", handover.name, ids=list(ids))
 
     def __enter__(self) -> Self:
         return self
@@ -90,31 +88,29 @@ class BatchFile:
             os.close(self._fd)
             self._fd = -1
 
-    def _append(self, event: dict[str, Any]) -> None:
+    def _append(self, event: str, name: str, **facts: Any) -> None:
+        line = {"event": event, "name": name, **facts}
         try:
             if self._fd < 0:
                 self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-                _sync_folder(self._path.parent)
-            data = json.dumps(event, separators=(",", ":")).encode() + b"\n"
+                sync_folder(self._path.parent)
+            data = json.dumps(line, separators=(",", ":")).encode() + b"\n"
             while data:
                 data = data[os.write(self._fd, data) :]
             os.fsync(self._fd)
         except OSError as error:
-            raise StoppedError(
-                f"{self._path.name} cannot be written: {error.strerror}",
-                fix="make room or repair the disk, then run the same command again",
-            ) from None
+            raise unwritable(self._path, error) from None
+        self._apply(line)
 
-    def _read(self) -> list[Handover]:
+    def _read(self) -> None:
         try:
             content = self._path.read_bytes()
         except FileNotFoundError:
-            return []
-        whole = content.rpartition(b"\n")[0] + b"\n" if b"\n" in content else b""
-        handovers: dict[str, Handover] = {}
+            return
+        whole = content[: content.rfind(b"\n") + 1]
         for number, line in enumerate(whole.splitlines(), start=1):
             try:
-                _apply(json.loads(line), handovers)
+                self._apply(json.loads(line))
             except (ValueError, KeyError, TypeError):
                 raise RecordError(
                     f"{self._path.name}: line {number} is damaged",
@@ -122,27 +118,17 @@ class BatchFile:
                 ) from None
         if len(whole) < len(content):
             os.truncate(self._path, len(whole))
-        return list(handovers.values())
 
-
-def _apply(event: dict[str, Any], handovers: dict[str, Handover]) -> None:
-    name = event["name"]
-    match event["event"]:
-        case "intent":
-            handovers[name] = Handover(name, set(event["ids"]), datetime.fromisoformat(event["at"]))
-        case "created":
-            handovers[name].batch = str(event["batch"])
-        case "dropped":
-            handovers[name].dropped = True
-        case "unanswered":
-            handovers[name].ids.difference_update(event["ids"])
-        case other:
-            raise ValueError(other)
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+    def _apply(self, line: dict[str, Any]) -> None:
+        name = line["name"]
+        match line["event"]:
+            case "intent":
+                self._handovers[name] = Handover(name, set(line["ids"]))
+            case "created":
+                self._handovers[name].batch = str(line["batch"])
+            case "dropped":
+                self._handovers[name].dropped = True
+            case "unanswered":
+                self._handovers[name].ids.difference_update(line["ids"])
+            case other:
+                raise ValueError(other)

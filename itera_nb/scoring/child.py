@@ -75,14 +75,6 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class Started:
-    """A worker that is ready and how it wants its items, or why it is not."""
-
-    mode: Mode = "rows"
-    failure: Failure | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class _Loaded:
     setup: Setup
     module: ModuleType
@@ -106,13 +98,13 @@ def serve(pipe: Connection, scratch: Path, *, quiet: bool) -> None:
             _leave(scratch)
 
 
-def start(setup: Setup) -> Started:
-    """Load the target and fit it."""
+def start(setup: Setup) -> Mode | Failure:
+    """Load the target and fit it; how it wants its items, or why it is not ready."""
     try:
         _state["loaded"] = loaded = _load(setup)
     except BaseException as error:  # noqa: BLE001 - whatever an arm raises must not end the worker
-        return Started(failure=_failure(error, setup))
-    return Started(loaded.mode)
+        return _failure(error, setup)
+    return loaded.mode
 
 
 def run(items: Sequence[Item]) -> list[Answer] | Failure:

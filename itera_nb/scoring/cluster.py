@@ -286,6 +286,8 @@ def _chunks(work: Work, units: Units, jobs: Sequence[Sequence[int]], slots: int)
 
 
 def _sent(work: Work, units: Units, unit: Unit, contents: dict[Path, SharedFile]) -> _Sent:
+    from .engine import worker_options
+
     arm, spec = unit.arm, unit.arm.spec
     assert spec.target is not None
     for path in arm.resources.values():
@@ -298,13 +300,9 @@ def _sent(work: Work, units: Units, unit: Unit, contents: dict[Path, SharedFile]
         "files": _files(arm.root),
         "target": spec.target,
         "pythonpath": [path.relative_to(arm.root).as_posix() for path in arm.pythonpath],
-        "params": dict(spec.params),
-        "fit_rows": [dict(row) for row in fit_rows],
-        "seed": unit.seed,
         "resources": {name: contents[path] for name, path in arm.resources.items()},
-        "concurrency": spec.max_concurrency or work.settings.max_concurrency,
-        "timeout_s": spec.timeout_s or work.settings.timeout_s,
         "batch_size": spec.batch_size,
+        "options": worker_options(work, unit, fit_rows),
     }
     return _Sent(keys.digest(job), job, free=spec.cost == "free")
 

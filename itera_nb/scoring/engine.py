@@ -10,11 +10,12 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import fields, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from itera_nb._typing import Row
 from itera_nb.arms.caller import Answer
 from itera_nb.arms.runtime import RunnableArm
 from itera_nb.exceptions import StoppedError
@@ -82,13 +83,13 @@ def run(
         StoppedError: Credentials, budget, an interrupt or a full disk ended the run; records are kept.
     """
     units = Units(arms, groups, id_column=id_column, trials=trials, seed=seed, namespace=namespace)
-    pending = units.unfinished(log.finished)
+    pending = units.unfinished(log)
     if counted is not None:
-        counted |= {a.key: a.cost_usd for a in log.select(k for k in units.iter_keys() if k in log.finished)}
+        counted |= {a.key: a.cost_usd for a in log.select(k for k in units.iter_keys() if k in log)}
     spent = log.totals.cost_usd if counted is None else sum(usd or 0.0 for usd in counted.values())
     work = Work(log, settings, dict(models or {}), quiet, progress, Budget(budget_usd, spent))
     if progress is not None:
-        for attempt in log.select(key for key in units.iter_keys() if key in log.finished):
+        for attempt in log.select(key for key in units.iter_keys() if key in log):
             progress(attempt)
     if any(pending.values()):
         if log.cut_off:
@@ -101,27 +102,19 @@ def run(
     return found
 
 
+@dataclass(slots=True)
 class Work:
     """What the threads of one run share: the log, the money, and the word to stop."""
 
-    def __init__(
-        self,
-        log: AttemptLog,
-        settings: RunSpec,
-        models: Mapping[str, ModelSpec],
-        quiet: bool,
-        progress: Callable[[Attempt], None] | None,
-        budget: Budget,
-    ) -> None:
-        self.log = log
-        self.settings = settings
-        self.models = models
-        self.quiet = quiet
-        self.stop = threading.Event()
-        self.budget = budget
-        self._progress = progress
-        self._lock = threading.Lock()
-        self._workers: set[Worker] = set()
+    log: AttemptLog
+    settings: RunSpec
+    models: Mapping[str, ModelSpec]
+    quiet: bool
+    progress: Callable[[Attempt], None] | None
+    budget: Budget
+    stop: threading.Event = field(default_factory=threading.Event)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _workers: set[Worker] = field(default_factory=set)
 
     def record(self, unit: Unit, answer: Answer, *, retries: int = 0) -> None:
         """Record what became of a unit and report it."""
@@ -139,14 +132,14 @@ class Work:
         )
         with self._lock:
             self.log.append(attempt)
-            if self._progress is not None:
-                self._progress(attempt)
+            if self.progress is not None:
+                self.progress(attempt)
 
     def report_limit(self, name: str, limit: int) -> None:
         """Report how many calls of a model may now be in flight."""
-        if isinstance(self._progress, Bar):
+        if isinstance(self.progress, Bar):
             with self._lock:
-                self._progress.limit(name, limit)
+                self.progress.limit(name, limit)
 
     def may_start(self, bound_usd: float) -> bool:
         """Whether a call of at most `bound_usd` may start now; False: ask again in a moment.
@@ -202,7 +195,7 @@ def _run_pending(
         for index in indices:
             unit = units[index]
             jobs[name, unit.trial, unit.group].append(index)
-    tasks: list[Callable[[], None]] = [_python_job(work, units, job) for job in jobs.values()]
+    tasks = [partial(_run_python, work, units, job) for job in jobs.values()]
     if cluster is not None and jobs:
         from .cluster import run_jobs
 
@@ -249,7 +242,7 @@ def _stopped(
     work: Work, error: KeyboardInterrupt | StoppedError, units: Units, pending: Mapping[str, array[int]]
 ) -> StoppedError:
     """Why the run ended and how much is recorded."""
-    done = sum(units.key(index) in work.log.finished for indices in pending.values() for index in indices)
+    done = sum(units.key(index) in work.log for indices in pending.values() for index in indices)
     kept = f"{done} of {sum(map(len, pending.values()))} attempts of this run are recorded"
     if isinstance(error, KeyboardInterrupt):
         return StoppedError(f"interrupted; {kept}", fix=_AGAIN)
@@ -260,24 +253,26 @@ def _stopped(
     return kind(f"{error.what}; {kept}", fix=error.fix or _AGAIN)
 
 
-def _python_job(work: Work, units: Units, indices: Sequence[int]) -> Callable[[], None]:
-    """A task that answers the units of one (arm, trial, group) in a worker of their own."""
-    return lambda: _run_python(work, [units[index] for index in indices], units.groups)
+def worker_options(work: Work, unit: Unit, fit_rows: Sequence[Row]) -> dict[str, Any]:
+    """What the workers of a python arm in a trial are told, wherever they are (fields of `child.Setup`)."""
+    spec = unit.arm.spec
+    return {
+        "params": dict(spec.params),
+        "fit_rows": [dict(row) for row in fit_rows],
+        "seed": unit.seed,
+        "concurrency": spec.max_concurrency or work.settings.max_concurrency,
+        "timeout_s": spec.timeout_s or work.settings.timeout_s,
+    }
 
 
-def _run_python(work: Work, units: Sequence[Unit], groups: Sequence[RowGroup]) -> None:
+def _run_python(work: Work, all_units: Units, indices: Sequence[int]) -> None:
+    """Answer the units of one (arm, trial, group) in a worker of their own."""
+    units = [all_units[index] for index in indices]
     arm, spec = units[0].arm, units[0].arm.spec
     assert spec.target is not None
-    timeout_s = spec.timeout_s or work.settings.timeout_s
-    options = {
-        "quiet": work.quiet,
-        "params": spec.params,
-        "fit_rows": [dict(row) for row in groups[units[0].group].fit_rows],
-        "seed": units[0].seed,
-        "resources": dict(arm.resources),
-        "concurrency": spec.max_concurrency or work.settings.max_concurrency,
-        "timeout_s": timeout_s,
-    }
+    options = worker_options(work, units[0], all_units.groups[units[0].group].fit_rows)
+    options |= {"quiet": work.quiet, "resources": dict(arm.resources)}
+    timeout_s = options["timeout_s"]
     meter = _Meter(work, free=spec.cost == "free")
     with Worker(arm.root, spec.target, arm.pythonpath, **options) as worker, work.watched(worker):
         items = [(unit.row,) for unit in units]

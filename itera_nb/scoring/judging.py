@@ -148,7 +148,7 @@ def _ask(judge: Judge, questions: Sequence[Question], bench: Bench, turn: int) -
     with progress_bar("judge" if turn == 0 else "judge, again", len(rows)) as step:
         return run(
             [_arm(judge, bench.models)],
-            [RowGroup(rows, label="judge")],
+            [RowGroup(rows)],
             id_column="id",
             trials=1,
             log=bench.log,

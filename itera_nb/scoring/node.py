@@ -37,19 +37,15 @@ class SharedFile(TypedDict):
 
 
 class Job(TypedDict):
-    """What all chunks of an arm in a trial share; times in seconds."""
+    """What all chunks of an arm in a trial share; `options` are further fields of `child.Setup`."""
 
     versions: dict[str, str]
     files: dict[str, bytes]
     target: str
     pythonpath: list[str]
-    params: dict[str, Any]
-    fit_rows: list[dict[str, Any]]
-    seed: int
     resources: dict[str, SharedFile]
-    concurrency: int
-    timeout_s: float
     batch_size: int | None
+    options: dict[str, Any]
 
 
 class Outcome(TypedDict, total=False):
@@ -101,7 +97,8 @@ class _Place:
         worker, job = self._worker(), self.job
         items = [(dict(row),) for row in rows]
         try:
-            found = dict(answers(worker, items, timeout_s=job["timeout_s"], batch_size=job["batch_size"]))
+            timeout_s = worker.setup.timeout_s
+            found = dict(answers(worker, items, timeout_s=timeout_s, batch_size=job["batch_size"]))
         except BaseException:
             worker.close()
             raise
@@ -120,12 +117,8 @@ class _Place:
             self.root,
             job["target"],
             [self.root / path for path in job["pythonpath"]],
-            params=job["params"],
-            fit_rows=job["fit_rows"],
-            seed=job["seed"],
             resources=self.resources,
-            concurrency=job["concurrency"],
-            timeout_s=job["timeout_s"],
+            **job["options"],
         )
 
     def _keep(self, worker: Worker) -> None:

@@ -256,7 +256,7 @@ def _forecast(
 def _judge_costs(experiment: Experiment) -> list[float]:
     """USD of every call of the judge so far: on the baseline's train rows, and on the pilot's."""
     with AttemptLog(experiment.path(ATTEMPTS)) as log:
-        made = [attempt for attempt in log.finished.values() if attempt.arm == JUDGE]
+        made = [attempt for attempt in log.finished if attempt.arm == JUDGE]
     return [math.nan if attempt.cost_usd is None else attempt.cost_usd for attempt in made]
 
 

@@ -204,12 +204,11 @@ def row_groups(experiment: Experiment, part: str) -> list[RowGroup]:
     """The rows to score with the rows to fit on: train, and for dev folds also the other folds."""
     rows, train = part_rows(experiment, part), fit_rows(experiment, part)
     if part != "dev" or not has_folds(rows):
-        return [RowGroup(rows, train, part)]
+        return [RowGroup(rows, train)]
     return [
         RowGroup(
             [row for row in rows if row["fold"] == fold],
             [*train, *(row for row in rows if row["fold"] != fold)],
-            f"fold {fold}",
         )
         for fold in sorted({row["fold"] for row in rows})
     ]
@@ -261,7 +260,7 @@ def run_part(
     groups = row_groups(experiment, part)
     id_column = spec.source.id
     if limit is not None:
-        groups = [RowGroup([r for r in g.rows if r[id_column] in limit], g.fit_rows, g.label) for g in groups]
+        groups = [RowGroup([r for r in g.rows if r[id_column] in limit], g.fit_rows) for g in groups]
         groups = [g for g in groups if g.rows]
     rows = [row for group in groups for row in group.rows]
     planned = sum((trials if isinstance(trials, int) else trials[a]) * len(rows) for a in arms)

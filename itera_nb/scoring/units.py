@@ -7,7 +7,7 @@ import itertools
 from array import array
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import Any
 
 from itera_nb._typing import Row
 from itera_nb.arms.runtime import RunnableArm
@@ -27,12 +27,10 @@ class RowGroup:
     Args:
         rows: Rows to answer, with all their columns.
         fit_rows: Rows for `fit`, with all their columns.
-        label: The group's name in messages.
     """
 
     rows: Sequence[Row]
     fit_rows: Sequence[Row] = ()
-    label: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +46,7 @@ class Unit:
     seed: int
 
 
-class Units(Sequence[Unit]):
+class Units:
     """All units of a run: row by row, then trial by trial, the arms side by side.
 
     Only their keys are held, 32 bytes a unit.
@@ -90,13 +88,7 @@ class Units(Sequence[Unit]):
     def __len__(self) -> int:
         return self._starts[-1] * len(self._each_row)
 
-    @overload
-    def __getitem__(self, index: int) -> Unit: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Unit]: ...
-    def __getitem__(self, index: int | slice) -> Unit | list[Unit]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
+    def __getitem__(self, index: int) -> Unit:
         if not 0 <= index < len(self):
             raise IndexError(index)
         number, (arm, trial) = index // len(self._each_row), self._each_row[index % len(self._each_row)]

@@ -26,7 +26,7 @@ from itera_nb.arms.caller import Answer
 from itera_nb.exceptions import ArmError, StoppedError
 
 from . import child
-from .child import Failure, Item, Setup, Started
+from .child import Failure, Item, Mode, Setup
 from .spawn import WorkerContext, tracker
 
 CHUNK = 64
@@ -61,26 +61,25 @@ class Worker:
         self._scratch = Path(tempfile.mkdtemp(prefix="itera-"))
         self._process: BaseProcess | None = None
         self._pipe: Connection | None = None
-        self._started: Started | None = None
+        self._mode: Mode | None = None
         self._halted = False
 
-    def start(self) -> Started:
-        """Load and fit, if that has not happened since the last restart.
+    def start(self) -> Mode:
+        """Load and fit, if that has not happened since the last restart; how the target wants its items.
 
         Raises:
             ArmError: The target cannot be loaded, made or fitted.
         """
-        if self._started is None:
-            outcome = self._ask("start", self.setup, timeout_s=FIT_TIMEOUT_S)
-            failure = outcome if isinstance(outcome, Failure) else outcome.failure
-            if failure is not None:
-                said = ": ".join(filter(None, (failure.error_type, failure.error)))
+        if self._mode is None:
+            outcome: Mode | Failure = self._ask("start", self.setup, timeout_s=FIT_TIMEOUT_S)
+            if isinstance(outcome, Failure):
+                said = ": ".join(filter(None, (outcome.error_type, outcome.error)))
                 raise ArmError(
                     f"{self.setup.target} cannot be loaded and fitted: {said}",
                     fix=f"repair {self.setup.target.partition(':')[0]} and run the same command again",
                 )
-            self._started = outcome
-        return self._started
+            self._mode = outcome
+        return self._mode
 
     def run(self, items: Sequence[Item], timeout_s: float) -> list[Answer] | Failure:
         """Answers of a chunk, or why it has none (raised, late, wrong length, process died)."""
@@ -180,7 +179,7 @@ class Worker:
         process.join()
         pipe.close()
         code = process.exitcode
-        self._process = self._pipe = self._started = None
+        self._process = self._pipe = self._mode = None
         process.close()
         tracker.leave()
         return code
@@ -215,7 +214,7 @@ def answers(
     Raises:
         ArmError: The target cannot be loaded or fitted.
     """
-    mode = worker.start().mode
+    mode = worker.start()
     size = 1 if mode == "rows" and not worker.setup.call else batch_size or CHUNK
     # The first row goes alone: its pace bounds the deadline of the chunks that follow.
     first = size if mode == "async" else 1
@@ -272,9 +271,8 @@ def call_each(
     if not items:
         return []
     with Worker(root, target, pythonpath, quiet=quiet, call=True, timeout_s=timeout_s) as worker:
-        return [
-            answer for _, answer in sorted(answers(worker, items, timeout_s=timeout_s), key=lambda x: x[0])
-        ]
+        found = dict(answers(worker, items, timeout_s=timeout_s))
+    return [found[index] for index in range(len(items))]
 
 
 def module_constant(root: Path, target: str, name: str, *, pythonpath: Sequence[Path] = ()) -> JSON:
@@ -289,7 +287,7 @@ def module_constant(root: Path, target: str, name: str, *, pythonpath: Sequence[
 
 def _deadline(worker: Worker, count: int, timeout_s: float, pace: float) -> float:
     """Seconds that a chunk may take: too short costs time, never a row, as a late chunk is halved."""
-    if worker.start().mode == "async":
+    if worker.start() == "async":
         return timeout_s * math.ceil(count / worker.setup.concurrency) + GRACE_S
     return min(count * timeout_s, timeout_s + 10 * count * pace)
 

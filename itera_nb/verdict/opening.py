@@ -247,7 +247,7 @@ def _score(
         with progress_bar("test", planned) as step, resources_unchanged(arms):
             attempts = run(
                 arms,
-                [RowGroup(rows, fit_rows(experiment, "test"), "test")],
+                [RowGroup(rows, fit_rows(experiment, "test"))],
                 id_column=spec.source.id,
                 trials=trials,
                 log=log,

@@ -77,7 +77,7 @@ def recorded(world, log, codec=None):
     if not path.exists():
         return Counter()
     with AttemptLog(path, codec) as opened:
-        return Counter(f"{a.arm} {ids[a.row_id]}" for a in opened.finished.values())
+        return Counter(f"{a.arm} {ids[a.row_id]}" for a in opened.finished)
 
 
 def kill_when(stage, calls, *command):

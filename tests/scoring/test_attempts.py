@@ -23,7 +23,7 @@ def write(path, *attempts, codec=None):
 
 def read(path, codec=None):
     with AttemptLog(path, codec) as log:
-        return dict(log.finished)
+        return {attempt.key: attempt for attempt in log.finished}
 
 
 def test_what_is_written_is_read_back(tmp_path):
@@ -164,7 +164,7 @@ def test_totals_are_those_of_the_file(tmp_path):
     ]
     write(path, *wanted, attempt("a", cost_usd=9.0))
     with AttemptLog(path) as log:
-        assert log.totals == totals(wanted) == totals(log.finished.values())
+        assert log.totals == totals(wanted) == totals(log.finished)
         log.append(attempt("d", cost_usd=1.0))
         assert (log.totals.count, log.totals.cost_usd) == (4, 1.75)
 
@@ -187,7 +187,7 @@ def test_a_log_that_is_changed_while_it_is_read_is_no_answer(tmp_path):
         log.append(attempt("a"))
         (tmp_path / "log").write_bytes(b"x" * 200)
         with pytest.raises(RecordError, match="was changed"):
-            log.finished["a"]
+            log.finished[0]
 
 
 def test_calls_in_flight_outlive_the_process(tmp_path):

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from genai_prices import Usage, calc_price
@@ -395,7 +395,7 @@ def test_killed_at_any_step_nothing_is_paid_twice(ask, bench, steps):
         assert len(server.paid) == count
         assert set(server.paid.values()) == {1}
     with AttemptLog(bench.log_path) as log:
-        assert totals(log.finished.values()).statuses == {"ok": count}
+        assert totals(log.finished).statuses == {"ok": count}
 
 
 @pytest.mark.parametrize(
@@ -491,7 +491,6 @@ def test_the_file_survives_a_torn_line_and_refuses_a_changed_one(tmp_path):
             ({"c"}, None, False),
             ({"d"}, None, True),
         ]
-        assert abs(file.handovers[2].at - datetime.now(UTC)) < timedelta(minutes=1)
         assert file.handovers[2].name == third.name
     assert path.read_bytes() == whole
     path.write_bytes(whole.replace(b"created", b"creeted"))

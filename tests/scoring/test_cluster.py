@@ -189,7 +189,7 @@ def test_plain_functions_are_sent_no_train_rows(make_experiment):
         exp.run("dev", scheduler=executor)
     jobs = [job for _, job in sent if job is not None]
     assert jobs
-    assert all(job["fit_rows"] == [] for job in jobs)
+    assert all(job["options"]["fit_rows"] == [] for job in jobs)
     assert all(set(row) == {"text"} for rows, _ in sent for row in rows)
     text = str(sent)
     assert "label" not in text
@@ -248,13 +248,9 @@ def job():
             "files": {"arms/a.py": code},
             "target": "arms/a.py:Arm",
             "pythonpath": [],
-            "params": {},
-            "fit_rows": [],
-            "seed": 1,
             "resources": {},
-            "concurrency": 1,
-            "timeout_s": 20.0,
             "batch_size": None,
+            "options": {"timeout_s": 20.0},
         }
         return usual | changes
 

@@ -109,7 +109,7 @@ def test_whatever_could_change_the_answer_is_asked_again(bench, rows, calls, tmp
 
 def test_folds_are_fitted_on_their_own_rows(bench, rows, calls):
     a, b, c = rows("a", "b", "c")
-    groups = [RowGroup([a], [b, c], "fold 0"), RowGroup([b, c], [a], "fold 1")]
+    groups = [RowGroup([a], [b, c]), RowGroup([b, c], [a])]
     got = bench.run(bench.arm("P"), groups)
     assert [x.output[0] for x in got] == [2, 1, 1]
 

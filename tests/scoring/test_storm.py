@@ -124,7 +124,7 @@ def test_every_unit_ends_once_and_every_sum_is_the_servers(tmp_path):
     with AttemptLog(log) as opened:
         assert len(opened.finished) == UNITS
         assert lost_paid.total() <= opened.cut_off <= 4 * 64
-        attempts = opened.select(attempt.key for attempt in opened.finished.values())
+        attempts = opened.select(attempt.key for attempt in opened.finished)
         sums = opened.totals
     assert {a.row_id for a in attempts} == set(range(UNITS))
     assert Counter(a.status for a in attempts) == Counter(ending(i)[1] for i in range(UNITS))
