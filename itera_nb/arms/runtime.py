@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from itera_nb.models.prompt import Shot
-    from itera_nb.spec import ArmSpec, ModelSpec
+    from itera_nb.spec import ArmSpec, ModelSpec, Spec
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,3 +39,8 @@ class RunnableArm:
     shots: tuple[Shot, ...] = ()
     file: Path | None = None
     models: Mapping[str, ModelSpec] = field(default_factory=dict)
+
+
+def production_code(root: Path, spec: Spec) -> tuple[Path, ...]:
+    """The folders of `[run] pythonpath` in a snapshot."""
+    return tuple(root / "pythonpath" / str(i) for i in range(len(spec.run.pythonpath)))

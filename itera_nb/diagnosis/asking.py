@@ -58,12 +58,9 @@ def ask(
         return run(
             [RunnableArm(who, arm, QUESTIONS, identity, ("system", "text"), models=spec.models)],
             [RowGroup([row])],
-            id_column="id",
-            trials=1,
             log=attempts,
             settings=spec.run.model_copy(update={"batch": False, "timeout_s": TIMEOUT_S}),
             models=spec.models,
-            seed=lambda _: 0,
             namespace=turn,
             budget_usd=budget_usd,
         )[0]

@@ -19,8 +19,8 @@ from itera_nb.retrospective.reading import Cell, listed, present_ids, score_of, 
 from itera_nb.scoring.attempts import AttemptLog
 from itera_nb.scoring.budget import BudgetReachedError
 from itera_nb.scoring.judge_check import HUMAN, NONE, Asked, ask_model, rated, rating_items, rng_of
-from itera_nb.scoring.judging import Bench, Judgement, Panel, judge_rows
-from itera_nb.scoring.planting import Planted, Site, plant_after
+from itera_nb.scoring.judging import Panel, judge_rows
+from itera_nb.scoring.planting import plant_after
 from itera_nb.scoring.ratings import from_csv, to_csv, value_of
 from itera_nb.source.relation import DuckDBRelation, require_columns
 from itera_nb.spec import ModelSpec, RunSpec
@@ -119,13 +119,13 @@ def _audit(question: Question) -> JudgeReport:
     )
     with AttemptLog(question.state / "attempts.jsonl") as log:
         paid: dict[str, float | None] = {}
-        bench = Bench(log, RunSpec(), question.models, budget_usd=question.budget_usd, counted=paid)
-        panel = Panel(judge, bench, question.inputs)
-        judged = judge_rows(lines.cases, judge, bench)
+        panel = Panel(judge, log, RunSpec(), question.models, budget_usd=question.budget_usd, counted=paid)
+        judged = judge_rows(lines.cases, panel)
         first = np.array([j.value for j in judged], dtype=np.float64)
         asked, sample = _sample(question, lines, first, seed)
         opinions, sheet, human = _opinions(question, panel, lines, first, asked, sample, seed)
-        planted = _planted(question, panel, lines, judged)
+        scored = list(zip(lines.cases, first.tolist(), strict=True))
+        planted = plant_after(scored, panel, question.good_from, question.planted)
     known = first[np.isfinite(first)]
     return JudgeReport(
         judge=question.model,
@@ -315,18 +315,6 @@ def _rate(question: Question, asked: list[Asked], seed: str) -> tuple[Floats, in
     said = from_csv(question.sheet.read_bytes(), items, question.scale)
     labels = np.array(rated(asked, said, seed, question.scale), dtype=np.float64)
     return labels, sum(item.code not in said for item in items)
-
-
-def _planted(question: Question, panel: Panel, lines: _Lines, judged: Sequence[Judgement]) -> Planted | None:
-    """Instructions hidden in outputs that failed, the worst first, or in the side that did not win."""
-    pairwise = panel.judge.pairwise
-    sites = [
-        Site(case, -abs(j.value) if pairwise else j.value, other_side=pairwise and j.value > 0)
-        for case, j in zip(lines.cases, judged, strict=True)
-        if math.isfinite(j.value) and (pairwise or j.value < question.good_from)
-    ]
-    worst = sorted(sites, key=lambda site: site.score)[: question.planted]
-    return plant_after(worst, panel, question.good_from) if worst else None
 
 
 def _corrected(first: Floats, human: Floats) -> Corrected | None:

@@ -42,11 +42,11 @@ def run(
     arms: Sequence[RunnableArm],
     groups: Sequence[RowGroup],
     *,
-    id_column: str,
-    trials: Mapping[str, int] | int,
     log: AttemptLog,
     settings: RunSpec,
-    seed: Callable[[int], int],
+    id_column: str = "id",
+    trials: Mapping[str, int] | int = 1,
+    seed: Callable[[int], int] = lambda _: 0,
     models: Mapping[str, ModelSpec] | None = None,
     namespace: str = "",
     quiet: bool = False,
@@ -60,10 +60,10 @@ def run(
     Args:
         arms: The arms.
         groups: The rows.
-        id_column: Column of the row id.
-        trials: Trials of every arm, or by arm name.
         log: Where attempts are recorded and reused from.
         settings: Calls in flight, whether their number adapts to the vendor, and timeouts (seconds).
+        id_column: Column of the row id.
+        trials: Trials of every arm, or by arm name.
         seed: Seed of a trial, given to `fit`.
         models: How vendors are reached, by vendor.
         namespace: Keeps otherwise equal work apart.

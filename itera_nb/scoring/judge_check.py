@@ -18,7 +18,7 @@ from itera_nb._typing import JSON, Row
 from itera_nb.ledger import digest
 from itera_nb.metrics.judge import Case
 from itera_nb.scoring.evidence import Evidence, Floats
-from itera_nb.scoring.judging import Panel, judge_rows
+from itera_nb.scoring.judging import Panel, case_of, judge_rows
 from itera_nb.scoring.ratings import Item, value_of
 from itera_nb.stats.second_opinion import SecondOpinion, draw_sample, paired_opinion
 
@@ -94,7 +94,18 @@ def choose(
     sample = draw_sample(discordant, spec.judge.rows, rng_of(genesis, part), usable=usable)
     rated = arms[1:] if spec.metric.pairwise else arms
     return [
-        Asked(ids[i], arm, _case(spec, by_id[ids[i]], inputs, outputs, arm), float(weight))
+        Asked(
+            ids[i],
+            arm,
+            case_of(
+                spec,
+                by_id[ids[i]],
+                inputs,
+                outputs[ids[i], arm],
+                outputs[ids[i], spec.baseline] if spec.metric.pairwise else None,
+            ),
+            float(weight),
+        )
         for i, weight in zip(sample.index, sample.weight, strict=True)
         for arm in rated
         if math.isfinite(first[arm][i])
@@ -108,15 +119,6 @@ def _first(results: pd.DataFrame, arm: str, ids: list[str]) -> Floats:
     return scores
 
 
-def _case(
-    spec: Spec, row: Row, inputs: Sequence[str], outputs: Mapping[tuple[str, str], JSON], arm: str
-) -> Case:
-    row_id = str(row[spec.source.id])
-    expected = row[spec.source.expected] if spec.source.expected else None
-    other = outputs[row_id, spec.baseline] if spec.metric.pairwise else None
-    return Case({name: row[name] for name in inputs}, outputs[row_id, arm], other, expected)
-
-
 def ask_model(asked: Sequence[Asked], panel: Panel, model: str) -> list[float]:
     """The labels of another model with the same rubric, NaN where it gave no usable reply.
 
@@ -124,7 +126,8 @@ def ask_model(asked: Sequence[Asked], panel: Panel, model: str) -> list[float]:
         StoppedError: Credentials, budget or an interrupt ended the calls; what is recorded is kept.
     """
     judge = replace(panel.judge, model=model, params={}, modes=())
-    return [found.value for found in judge_rows([one.case for one in asked], judge, panel.bench)]
+    found = judge_rows([one.case for one in asked], replace(panel, judge=judge))
+    return [judgement.value for judgement in found]
 
 
 def labels(asked: Sequence[Asked], second: Sequence[float]) -> pd.DataFrame:

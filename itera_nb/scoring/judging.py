@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from itera_nb._typing import JSON, Row
 from itera_nb.arms.runtime import RunnableArm
 from itera_nb.metrics import judge as asking
 from itera_nb.metrics.judge import Case, Judge, Question, Reading
@@ -31,21 +32,25 @@ MAX_TOKENS = 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Bench:
-    """How a judge's calls are made, recorded and paid.
+class Panel:
+    """A judge at work: who is asked, and how its calls are made, recorded and paid.
 
     Args:
+        judge: Who judges, and by what.
         log: Where attempts are recorded and reused from.
         settings: Concurrency and timeouts (seconds).
         models: How vendors are reached, by vendor.
+        inputs: The columns of a row that are shown.
         quiet: For rows that nobody may read: errors are reduced to their type, reasons are left out.
         budget_usd: USD that all attempts of the log together may cost, those of arms included.
         counted: What counts against it instead of the whole log, and is added to: as in `engine.run`.
     """
 
+    judge: Judge
     log: AttemptLog
     settings: RunSpec
     models: Mapping[str, ModelSpec] = field(default_factory=dict)
+    inputs: tuple[str, ...] = ()
     quiet: bool = False
     budget_usd: float | None = None
     counted: dict[str, float | None] | None = None
@@ -77,15 +82,6 @@ class Judgement:
     cost_usd: float | None = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Panel:
-    """A judge at work on an experiment's rows: who is asked, how, and the columns that are shown."""
-
-    judge: Judge
-    bench: Bench
-    inputs: tuple[str, ...]
-
-
 def judge_of(spec: Spec, root: Path, *, genesis: str) -> Judge:
     """The registered judge.
 
@@ -113,17 +109,19 @@ def judge_of(spec: Spec, root: Path, *, genesis: str) -> Judge:
     )
 
 
-def judge_rows(cases: Sequence[Case], judge: Judge, bench: Bench) -> list[Judgement]:
-    """Judge every case, in order; what the log holds a usable reply to is not asked again.
+def case_of(spec: Spec, row: Row, inputs: Sequence[str], output: JSON, other: JSON = None) -> Case:
+    """What a judge, or a person, is shown of a row: the output, and the `other` that it is compared with."""
+    expected = row[spec.source.expected] if spec.source.expected else None
+    return Case({column: row[column] for column in inputs}, output, other, expected)
 
-    Args:
-        cases: What is judged.
-        judge: Who judges, and by what.
-        bench: How calls are made, recorded and paid.
+
+def judge_rows(cases: Sequence[Case], panel: Panel) -> list[Judgement]:
+    """Judge every case, in order; what the log holds a usable reply to is not asked again.
 
     Raises:
         StoppedError: Credentials, budget, an interrupt or a full disk ended the run; records are kept.
     """
+    judge = panel.judge
     asked = [asking.questions(judge, case) for case in cases]
     # By digest: neither which arm wrote an output nor which row it answers can be told from the order.
     distinct = dict(sorted({q.id: q for pair in asked for q in pair}.items()))
@@ -132,34 +130,31 @@ def judge_rows(cases: Sequence[Case], judge: Judge, bench: Bench) -> list[Judgem
     by_id: dict[str, list[Attempt]] = {id_: [] for id_ in distinct}
     pending, turn = list(distinct.values()), 0
     while pending:
-        for attempt in _ask(judge, pending, bench, turn):
+        for attempt in _ask(panel, pending, turn):
             by_id[str(attempt.row_id)].append(attempt)
-        pending = [q for q in pending if _again(judge, q, by_id[q.id], bench.log)]
+        pending = [q for q in pending if _again(judge, q, by_id[q.id], panel.log)]
         turn += 1
     seen: set[str] = set()
-    return [_judgement(judge, pair, by_id, seen, quiet=bench.quiet) for pair in asked]
+    return [_judgement(judge, pair, by_id, seen, quiet=panel.quiet) for pair in asked]
 
 
-def _ask(judge: Judge, questions: Sequence[Question], bench: Bench, turn: int) -> Sequence[Attempt]:
+def _ask(panel: Panel, questions: Sequence[Question], turn: int) -> Sequence[Attempt]:
     """Ask each question for the given time; what the log holds of that time is read back."""
     from .engine import RowGroup, run
 
     rows = [{"id": q.id, "system": q.system, "text": q.text} for q in questions]
     with progress_bar("judge" if turn == 0 else "judge, again", len(rows)) as step:
         return run(
-            [_arm(judge, bench.models)],
+            [_arm(panel.judge, panel.models)],
             [RowGroup(rows)],
-            id_column="id",
-            trials=1,
-            log=bench.log,
-            settings=bench.settings,
-            models=bench.models,
-            seed=lambda _: 0,
+            log=panel.log,
+            settings=panel.settings,
+            models=panel.models,
             namespace=f"again {turn}" if turn else "",
-            quiet=bench.quiet,
+            quiet=panel.quiet,
             progress=step,
-            budget_usd=bench.budget_usd,
-            counted=bench.counted,
+            budget_usd=panel.budget_usd,
+            counted=panel.counted,
         )
 
 

@@ -32,7 +32,7 @@ from .forecast import (
     prompt_range,
     varying,
 )
-from .judging import JUDGE, judge_of
+from .judging import JUDGE, case_of, judge_of
 from .registered import measure_baseline
 from .runs import ATTEMPTS, arm_inputs, part_rows, run_part, runnable
 
@@ -141,14 +141,13 @@ def _questions(
 ) -> dict[str, str]:
     """What the judge is asked about each answered arm; a pairwise one compares with the baseline."""
     spec = experiment.spec
-    inputs = {column: row[column] for column in arm_inputs(experiment)}
-    expected = row[spec.source.expected] if spec.source.expected else None
+    inputs = arm_inputs(experiment)
     base = attempts[spec.baseline]
     found = {}
     for name, attempt in attempts.items():
         compared = judge.pairwise and (name == spec.baseline or base.status != "ok")
         if attempt.status == "ok" and not compared:
-            case = asking.Case(inputs, attempt.output, base.output if judge.pairwise else None, expected)
+            case = case_of(spec, row, inputs, attempt.output, base.output if judge.pairwise else None)
             found[name] = asking.questions(judge, case)[0].text
     return found
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from itera_nb._typing import Row
@@ -15,7 +15,7 @@ from itera_nb.ledger import digest
 from itera_nb.metrics.judge import Case, injected
 
 from .attempts import Attempt
-from .judging import Panel, judge_rows
+from .judging import Panel, case_of, judge_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,15 +48,6 @@ class Planted:
     cost_usd: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Site:
-    """An output to plant after: the case as it was judged, and its score from that output's side."""
-
-    case: Case
-    score: float
-    other_side: bool = False
-
-
 def plant(
     attempts: Sequence[Attempt],
     table: pd.DataFrame,
@@ -65,10 +56,7 @@ def plant(
     panel: Panel,
     genesis: str,
 ) -> Planted | None:
-    """Judge the registered number of outputs again, each with one of our instructions after it.
-
-    Taken are outputs that failed, the worst first, one a row (only there can an instruction gain anything);
-    of a comparison the side that did not win.
+    """Judge the registered number of outputs again, each with one of our instructions after it; one a row.
 
     Args:
         attempts: Attempts of the first trial and others.
@@ -82,25 +70,51 @@ def plant(
         None if nothing is to be planted, or nowhere it could gain.
     """
     assert spec.judge is not None
-    found = _sites(attempts, table, rows, spec, panel, genesis)[: spec.judge.planted]
-    return plant_after(found, panel, spec.metric.fail_below)
+    pairwise, by_id = panel.judge.pairwise, {row[spec.source.id]: row for row in rows}
+    base = {a.row_id: a.output for a in attempts if a.arm == spec.baseline and a.trial == 0}
+    found: list[tuple[float, str, Any, Case]] = []
+    for attempt, score, judged in zip(attempts, table["score"], table["judged"], strict=True):
+        if judged and attempt.trial == 0 and not math.isnan(score):
+            row, other = by_id[attempt.row_id], base.get(attempt.row_id) if pairwise else None
+            draw = digest([genesis, "planted", str(attempt.row_id), attempt.arm])
+            case = case_of(spec, row, panel.inputs, attempt.output, other)
+            found.append((score, draw, attempt.row_id, case))
+    worst: dict[Any, tuple[Case, float]] = {}
+    for score, _, row_id, case in sorted(found, key=lambda f: (_rank(f[0], panel), f[1])):
+        worst.setdefault(row_id, (case, score))
+    return plant_after(list(worst.values()), panel, spec.metric.fail_below, spec.judge.planted)
 
 
-def plant_after(found: Sequence[Site], panel: Panel, limit: float) -> Planted | None:
-    """Judge each of these outputs again with an instruction after it; None where the judge scores none.
+def plant_after(
+    judged: Sequence[tuple[Case, float]], panel: Panel, limit: float, most: int
+) -> Planted | None:
+    """Judge outputs again with an instruction after each; None where the judge scores none.
 
-    An output flips if its score then reaches `limit`, or if it then wins its comparison.
+    Taken are outputs that failed, the worst first: only there can an instruction gain anything. Of a
+    comparison it stands after the side that did not win. An output flips if its score then reaches `limit`,
+    or if it then wins.
+
+    Args:
+        judged: Cases with their scores.
+        panel: The judge.
+        limit: Scores below it failed.
+        most: Outputs to plant after.
     """
-    judged = judge_rows([_planted(site, n) for n, site in enumerate(found)], panel.judge, panel.bench)
-    after = [-j.value if site.other_side else j.value for site, j in zip(found, judged, strict=True)]
+    pairwise = panel.judge.pairwise
+    open_ = [(case, score) for case, score in judged if pairwise or score < limit]
+    chosen = sorted((c for c in open_ if not math.isnan(c[1])), key=lambda c: _rank(c[1], panel))[:most]
+    swapped = [pairwise and score > 0 for _, score in chosen]
+    cases = [_planted(case, n, other=s) for n, ((case, _), s) in enumerate(zip(chosen, swapped, strict=True))]
+    again = judge_rows(cases, panel)
+    after = [-j.value if s else j.value for j, s in zip(again, swapped, strict=True)]
     known = [value for value in after if not math.isnan(value)]
     if not known:
         return None
     from itera_nb.stats.agreement import wilson_interval
 
-    flips = sum(value > 0 if panel.judge.pairwise else value >= limit for value in known)
+    flips = sum(value > 0 if pairwise else value >= limit for value in known)
     interval = wilson_interval(flips, len(known))
-    costs = [j.cost_usd for j in judged]
+    costs = [j.cost_usd for j in again]
     return Planted(
         rows=len(known),
         flips=flips,
@@ -108,47 +122,17 @@ def plant_after(found: Sequence[Site], panel: Panel, limit: float) -> Planted | 
         rate=flips / len(known),
         low=interval.low,
         high=interval.high,
-        calls=sum(j.calls for j in judged),
+        calls=sum(j.calls for j in again),
         cost_usd=None if None in costs else sum(c for c in costs if c is not None),
     )
 
 
-def _planted(site: Site, number: int) -> Case:
-    case = site.case
-    if site.other_side:
-        return Case(case.inputs, case.output, injected(case.other, number), case.expected)
-    return Case(case.inputs, injected(case.output, number), case.other, case.expected)
+def _rank(score: float, panel: Panel) -> float:
+    """Lower goes first: the worst score, or of a comparison the clearest one."""
+    return -abs(score) if panel.judge.pairwise else score
 
 
-def _sites(
-    attempts: Sequence[Attempt],
-    table: pd.DataFrame,
-    rows: Sequence[Row],
-    spec: Spec,
-    panel: Panel,
-    genesis: str,
-) -> list[Site]:
-    by_id = {row[spec.source.id]: row for row in rows}
-    base = {a.row_id: a.output for a in attempts if a.arm == spec.baseline and a.trial == 0}
-    found: dict[Any, tuple[float, str, Site]] = {}
-    for attempt, score, judged in zip(attempts, table["score"], table["judged"], strict=True):
-        if attempt.trial or not judged or math.isnan(score):
-            continue
-        row = by_id[attempt.row_id]
-        site = Site(
-            Case(
-                {column: row[column] for column in panel.inputs},
-                attempt.output,
-                base.get(attempt.row_id) if panel.judge.pairwise else None,
-                row[spec.source.expected] if spec.source.expected else None,
-            ),
-            -abs(score) if panel.judge.pairwise else score,
-            other_side=panel.judge.pairwise and score > 0,
-        )
-        if not panel.judge.pairwise and score >= spec.metric.fail_below:
-            continue
-        draw = digest([genesis, "planted", str(attempt.row_id), attempt.arm])
-        entry = (site.score, draw, site)
-        if attempt.row_id not in found or entry[:2] < found[attempt.row_id][:2]:
-            found[attempt.row_id] = entry
-    return [site for _, _, site in sorted(found.values(), key=lambda entry: entry[:2])]
+def _planted(case: Case, number: int, *, other: bool) -> Case:
+    if other:
+        return replace(case, other=injected(case.other, number))
+    return replace(case, output=injected(case.output, number))

@@ -55,8 +55,7 @@ def registered_modes(experiment: Experiment) -> dict[str, float]:
         return dict(locked.body["modes"])
     spec = experiment.spec
     _, root = runnable(experiment, {spec.baseline: spec.arms[spec.baseline]})
-    paths = [root / "pythonpath" / str(i) for i in range(len(spec.run.pythonpath))]
-    return mode_weights(spec.metric, root=root, pythonpath=paths)
+    return mode_weights(spec, root)
 
 
 def measure_baseline(experiment: Experiment) -> Baseline:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,41 +32,17 @@ def score_table(
     quiet: bool = False,
     panel: Panel | None = None,
 ) -> pd.DataFrame:
-    """Score attempts by the registered metric and put them into one table.
-
-    Args:
-        attempts: What the engine returned.
-        rows: The rows with all their columns.
-        spec: The registered experiment.
-        root: Snapshot that holds the scorer's and failure modes' files and `pythonpath/0` ...
-        quiet: For rows that nobody may read: user functions are silenced, the outputs are left out.
-        panel: The judge, for a metric that asks one.
+    """Score attempts as `score_outputs` does and put them into one table; if `quiet`, without outputs.
 
     Returns:
-        See `results_table`; with one more column of scores for each secondary metric (`secondary_column`).
+        See `results_table`; with a judge's figures, and a column of scores for each secondary metric.
 
     Raises:
         ArmError: A scorer or failure-mode function is unknown or cannot be loaded.
         StoppedError: Credentials, budget or an interrupt ended the judge's calls.
     """
-
-    def scored(scorer: str | None) -> list[RowScore]:
-        return score_outputs(
-            attempts,
-            rows,
-            spec.metric,
-            id_column=spec.source.id,
-            expected_column=spec.source.expected,
-            root=root,
-            pythonpath=[root / "pythonpath" / str(i) for i in range(len(spec.run.pythonpath))],
-            scorer=scorer,
-            quiet=quiet,
-            timeout_s=spec.run.timeout_s,
-            baseline=spec.baseline,
-            panel=panel,
-        )
-
-    primary = scored(None)
+    scored = partial(score_outputs, attempts, rows, spec, root, quiet=quiet, panel=panel)
+    primary = scored()
     table = results_table(attempts, primary, outputs=not quiet)
     if panel is not None:
         judgements = [score.judgement or Judgement(math.nan) for score in primary]
@@ -76,7 +53,7 @@ def score_table(
         if not quiet:
             table["reason"] = [j.reason for j in judgements]
     for name in spec.metric.secondary:
-        table[secondary_column(name)] = [score.score for score in scored(name)]
+        table[secondary_column(name)] = [score.score for score in scored(scorer=name)]
     return table
 
 

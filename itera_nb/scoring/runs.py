@@ -14,7 +14,7 @@ import numpy as np
 
 from itera_nb.arms import few_shot
 from itera_nb.arms.manifest import Manifest, build, hash_file
-from itera_nb.arms.runtime import RunnableArm
+from itera_nb.arms.runtime import RunnableArm, production_code
 from itera_nb.arms.snapshot import code_files, files_of, take_once
 from itera_nb.exceptions import RecordError, Refusal
 from itera_nb.experiment import Experiment
@@ -25,7 +25,7 @@ from itera_nb.scoring.attempts import Attempt, AttemptLog
 from itera_nb.scoring.cluster import SCHEDULER, connection
 from itera_nb.scoring.engine import RowGroup, run
 from itera_nb.scoring.evidence import Evidence, Floats, collect
-from itera_nb.scoring.judging import Bench, Panel, judge_of
+from itera_nb.scoring.judging import Panel, judge_of
 from itera_nb.scoring.planting import Planted, plant
 from itera_nb.scoring.progress import progress_bar
 from itera_nb.scoring.results import score_table
@@ -110,8 +110,8 @@ def judge_panel(
     spec = experiment.spec
     if spec.judge is None:
         return None
-    bench = Bench(log, settings or spec.run, spec.models, quiet=quiet, budget_usd=budget_usd)
-    return Panel(judge_of(spec, root, genesis=experiment.genesis), bench, arm_inputs(experiment))
+    judge, inputs = judge_of(spec, root, genesis=experiment.genesis), arm_inputs(experiment)
+    return Panel(judge, log, settings or spec.run, spec.models, inputs, quiet, budget_usd)
 
 
 def _runnable(experiment: Experiment, root: Path, arm: ArmSpec, manifest: Manifest) -> RunnableArm:
@@ -124,7 +124,7 @@ def _runnable(experiment: Experiment, root: Path, arm: ArmSpec, manifest: Manife
         root=root,
         digest=keys.digest([manifest.digest, shown]) if shown else manifest.digest,
         inputs=(spec.source.id,) if recorded else arm_inputs(experiment),
-        pythonpath=tuple(root / "pythonpath" / str(i) for i in range(len(spec.run.pythonpath))),
+        pythonpath=production_code(root, spec),
         resources={key: experiment.outside(path) for key, path in spec.resources.items()},
         shots=shots,
         file=experiment.outside(arm.file) if recorded and arm.file else None,

@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from itera_nb._typing import JSON, Row
 from itera_nb.arms.caller import Answer
+from itera_nb.arms.runtime import production_code
 from itera_nb.exceptions import ArmError
 from itera_nb.metrics import failure_modes, scorers
-from itera_nb.metrics.judge import Case
 from itera_nb.spec import is_pairwise
 
 from .attempts import Attempt
-from .judging import Judgement, Panel, judge_rows
+from .judging import Judgement, Panel, case_of, judge_rows
 from .workers import call_each, module_constant
 
 if TYPE_CHECKING:
-    from itera_nb.spec import MetricSpec
+    from itera_nb.spec import Spec
 
 Call: TypeAlias = Callable[[str, Sequence[tuple[Any, ...]]], list[Answer]]
 """Calls a user's function (`path/file.py:function`) on items."""
@@ -53,16 +53,11 @@ class RowScore:
 def score_outputs(
     attempts: Sequence[Attempt],
     rows: Sequence[Row],
-    metric: MetricSpec,
-    *,
-    id_column: str,
-    expected_column: str | None,
+    spec: Spec,
     root: Path,
-    pythonpath: Sequence[Path] = (),
+    *,
     scorer: str | None = None,
     quiet: bool = False,
-    timeout_s: float = 60.0,
-    baseline: str | None = None,
     panel: Panel | None = None,
 ) -> list[RowScore]:
     """Score every attempt, in order.
@@ -75,48 +70,44 @@ def score_outputs(
     the baseline failed it wins, and where both failed it is a tie; nobody is asked about these.
 
     Args:
-        attempts: What the engine returned.
+        attempts: What the engine returned; for a pairwise scorer the baseline's are among them.
         rows: The rows with all their columns.
-        metric: The registered metric.
-        id_column: Column of the row id.
-        expected_column: Column of the label, if there is one.
-        root: Folder that holds a user's scorer and failure-mode files.
-        pythonpath: Folders of production code for them.
-        scorer: A secondary metric, in place of `metric.scorer`; failure modes are left out.
+        spec: The registered experiment.
+        root: Snapshot that holds a user's scorer and failure-mode files, and `pythonpath/0` ...
+        scorer: A secondary metric, in place of the registered scorer; failure modes are left out.
         quiet: Whether a user's function is silenced and its errors are reduced to their type.
-        timeout_s: Seconds that one call of a user's function may take.
-        baseline: The arm that a pairwise scorer compares with; its attempts are among `attempts`.
         panel: The judge, for the scorers `judge` and `preference`.
 
     Raises:
         ArmError: A scorer or failure-mode function is unknown or cannot be loaded.
         StoppedError: Credentials, budget or an interrupt ended the judge's calls.
     """
-    by_id = {row[id_column]: row for row in rows}
-    cases = [_Case(a, by_id[a.row_id], expected_column) for a in attempts]
+    by_id = {row[spec.source.id]: row for row in rows}
+    cases = [_Case(a, by_id[a.row_id], spec.source.expected) for a in attempts]
+    pythonpath, timeout_s = production_code(root, spec), spec.run.timeout_s
     call = partial(call_each, root, pythonpath=pythonpath, quiet=quiet, timeout_s=timeout_s)
-    ask = _Asker(scorer or metric.scorer, metric, call, panel, quiet)
+    ask = _Asker(scorer or spec.metric.scorer, spec, call, panel, quiet)
     if is_pairwise(ask.name):
-        results = _compared(cases, baseline or "", ask)
+        results = _compared(cases, ask)
     else:
         scored = iter(ask.scores([c for c in cases if c.answered]))
         results = [next(scored) if c.answered else RowScore(0.0) for c in cases]
     if scorer is not None:
         return results
-    registered = mode_weights(metric, root=root, pythonpath=pythonpath)
-    return _with_modes(cases, results, ask, registered)
+    return _with_modes(cases, results, ask, mode_weights(spec, root))
 
 
-def mode_weights(metric: MetricSpec, *, root: Path, pythonpath: Sequence[Path] = ()) -> dict[str, float]:
-    """Registered failure modes with their weights; empty if none are registered.
+def mode_weights(spec: Spec, root: Path) -> dict[str, float]:
+    """Registered failure modes with their weights, as the files in `root` say; empty if none are registered.
 
     Raises:
         ArmError: The failure-mode function's module cannot be loaded or declares no MODES.
     """
-    modes = metric.failure_modes
+    modes = spec.metric.failure_modes
     if isinstance(modes, str):
-        return failure_modes.read_weights(module_constant(root, modes, "MODES", pythonpath=pythonpath), modes)
-    return {name: spec.weight for name, spec in (modes or {}).items()}
+        declared = module_constant(root, modes, "MODES", pythonpath=production_code(root, spec))
+        return failure_modes.read_weights(declared, modes)
+    return {name: mode.weight for name, mode in (modes or {}).items()}
 
 
 class _Case:
@@ -141,7 +132,7 @@ class _Asker:
     """Whoever scores: a built-in scorer, a user's function or a judge."""
 
     name: str
-    metric: MetricSpec
+    spec: Spec
     call: Call
     panel: Panel | None
     quiet: bool
@@ -156,7 +147,7 @@ class _Asker:
             return self._judged([(case, None) for case in cases])
         if scorers.is_own(self.name):
             return [_read_score(c, 0) for c in self.call(self.name, [case.item for case in cases])]
-        scorer = scorers.built_in(self.name, self.metric)
+        scorer = scorers.built_in(self.name, self.spec.metric)
         return [_apply(scorer, case, quiet=self.quiet) for case in cases]
 
     def preferences(self, pairs: Sequence[tuple[_Case, _Case]]) -> list[RowScore]:
@@ -168,21 +159,18 @@ class _Asker:
 
     def _judged(self, pairs: Sequence[tuple[_Case, _Case | None]]) -> list[RowScore]:
         assert self.panel is not None
+        inputs = self.panel.inputs
         asked = [
-            Case(
-                {column: case.row[column] for column in self.panel.inputs},
-                case.attempt.output,
-                None if other is None else other.attempt.output,
-                case.expected,
-            )
+            case_of(self.spec, case.row, inputs, case.attempt.output, other.attempt.output if other else None)
             for case, other in pairs
         ]
-        found = judge_rows(asked, self.panel.judge, self.panel.bench)
+        found = judge_rows(asked, self.panel)
         return [RowScore(j.value, j.modes, unscored=j.missing, judgement=j) for j in found]
 
 
-def _compared(cases: Sequence[_Case], baseline: str, ask: _Asker) -> list[RowScore]:
+def _compared(cases: Sequence[_Case], ask: _Asker) -> list[RowScore]:
     """Each case against the baseline's of the same row and trial."""
+    baseline = ask.spec.baseline
     bases: dict[Any, list[int]] = defaultdict(list)
     for number in sorted(range(len(cases)), key=lambda n: cases[n].attempt.trial):
         if cases[number].attempt.arm == baseline:
@@ -238,10 +226,10 @@ def _with_modes(
 ) -> list[RowScore]:
     """The scores with the modes of failed rows; those that the scorer named come first."""
     # A preference does not say that an output failed, so that all are looked at.
-    pairwise, limit = is_pairwise(ask.name), ask.metric.fail_below
-    failed = [i for i, r in enumerate(results) if pairwise or r.score < limit]
-    if isinstance(ask.metric.failure_modes, str):
-        calls = ask.call(ask.metric.failure_modes, [cases[i].item for i in failed])
+    metric, pairwise = ask.spec.metric, is_pairwise(ask.name)
+    failed = [i for i, r in enumerate(results) if pairwise or r.score < metric.fail_below]
+    if isinstance(metric.failure_modes, str):
+        calls = ask.call(metric.failure_modes, [cases[i].item for i in failed])
         found = [
             _read_modes(c.output) if c.status == "ok" else ((), _reason(c.error_type, c.error)) for c in calls
         ]
@@ -262,7 +250,7 @@ def _with_modes(
 def _by_predicates(
     cases: Sequence[_Case], results: Sequence[RowScore], failed: Sequence[int], ask: _Asker
 ) -> list[tuple[str, ...]]:
-    specs = ask.metric.failure_modes or {}
+    specs = ask.spec.metric.failure_modes or {}
     assert not isinstance(specs, str)
     if cases and (unknown := failure_modes.unknown_columns(specs, cases[0].row)):
         raise ArmError(

@@ -138,11 +138,15 @@ class Bench:
     def score(self, attempts: object, rows: list[dict[str, object]]) -> object:
         from itera_nb.scoring.results import results_table
         from itera_nb.scoring.scores import score_outputs
-        from itera_nb.spec import MetricSpec
+        from itera_nb.spec import Spec
 
-        scores = score_outputs(
-            attempts, rows, MetricSpec(), id_column="id", expected_column="label", root=self.folder
+        arm = {"kind": "prompt", "prompt": "arms/p.md", "model": f"anthropic/{MODEL}"}
+        spec = Spec(
+            frame={"question": "Is it better?", "hypothesis": "It is better."},
+            arms={"a": {**arm, "baseline": True, "ref": "x"}, "b": {**arm, "change": "all"}},
+            source={"uri": "rows.csv", "id": "id", "inputs": ["text"], "expected": "label"},
         )
+        scores = score_outputs(attempts, rows, spec, self.folder)
         return results_table(attempts, scores)
 
 

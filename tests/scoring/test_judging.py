@@ -10,7 +10,7 @@ import pytest
 from itera_nb.exceptions import ArmError, StoppedError
 from itera_nb.metrics.judge import INJECTIONS, Case, Judge
 from itera_nb.scoring.attempts import Attempt, AttemptLog
-from itera_nb.scoring.judging import Bench, Panel, judge_of, judge_rows
+from itera_nb.scoring.judging import Panel, judge_of, judge_rows
 from itera_nb.scoring.planting import plant
 from itera_nb.scoring.results import score_table
 from itera_nb.scoring.scores import score_outputs
@@ -36,7 +36,7 @@ def ask(tmp_path):
         settings = RunSpec(timeout_s=5)
         models = {"anthropic": ModelSpec(api_key_env="LOOPBACK_KEY", base_url=server.url)}
         with AttemptLog(tmp_path / "log.jsonl") as log:
-            return judge_rows(cases, judge, Bench(log, settings, models, **more))
+            return judge_rows(cases, Panel(judge, log, settings, models, **more))
 
     return ask
 
@@ -259,7 +259,7 @@ def table(tmp_path):
     def table(server, attempts, spec, judge=ONE, quiet=False):
         models = {"anthropic": ModelSpec(api_key_env="LOOPBACK_KEY", base_url=server.url)}
         with AttemptLog(tmp_path / "log.jsonl") as log:
-            panel = Panel(judge, Bench(log, RunSpec(timeout_s=5), models, quiet=quiet), ("q",))
+            panel = Panel(judge, log, RunSpec(timeout_s=5), models, ("q",), quiet)
             return score_table(attempts, ROWS, spec, tmp_path, panel=panel, quiet=quiet), panel
 
     return table
@@ -381,8 +381,8 @@ def test_planted_injections_are_counted_where_they_could_gain(table, answer, fli
     with MessagesServer(scaled) as server:
         found, panel = table(server, listed, spec, judge)
         assert found["score"].tolist() == [0.03, 0.02, 0.9, 0.04]
-        with AttemptLog(panel.bench.log.path) as log:
-            panel = replace(panel, bench=replace(panel.bench, log=log))
+        with AttemptLog(panel.log.path) as log:
+            panel = replace(panel, log=log)
             planted = plant(listed, found, ROWS, spec, panel, "g")
         assert len(server.requests) == 6
     assert (planted.rows, planted.flips, planted.missing) == (2, flips, 0)
@@ -407,8 +407,8 @@ def test_in_a_comparison_the_side_that_did_not_win_carries_the_injection(table):
         found, panel = table(server, listed, spec, TWO)
         assert found["score"].tolist() == [0, 0, 0, 0, -1, -1, 1, 1]
         before = len(server.requests)
-        with AttemptLog(panel.bench.log.path) as log:
-            panel = replace(panel, bench=replace(panel.bench, log=log))
+        with AttemptLog(panel.log.path) as log:
+            panel = replace(panel, log=log)
             planted = plant(listed, found, ROWS, spec, panel, "g")
         for request in server.requests[before:]:
             texts = [text for _, text in answers(request["messages"][0]["content"])]
@@ -442,16 +442,8 @@ PREFER = """
 
 def prefer(bench, listed, metric=None, **more):
     metric = metric or MetricSpec(scorer="arms/metric.py:prefer", failure_modes={"rude": 1.0, "new": 1.0})
-    return score_outputs(
-        listed,
-        ROWS,
-        metric,
-        id_column="id",
-        expected_column=None,
-        root=bench.root,
-        baseline="prod-arm",
-        **more,
-    )
+    spec = spec_of().model_copy(update={"metric": metric})
+    return score_outputs(listed, ROWS, spec, bench.root, **more)
 
 
 def test_a_function_that_prefers(bench):

@@ -5,7 +5,7 @@ import pytest
 from itera_nb.exceptions import ArmError
 from itera_nb.scoring.attempts import Attempt
 from itera_nb.scoring.scores import mode_weights, score_outputs
-from itera_nb.spec import MetricSpec
+from itera_nb.spec import MetricSpec, Spec
 
 ROWS = [{"id": i, "x": f"t{i}", "label": label} for i, label in enumerate("aabb")]
 
@@ -18,10 +18,22 @@ def attempts(*outputs, statuses=()):
     return found
 
 
-def score(bench, metric, listed, rows=ROWS, **more):
-    return score_outputs(
-        listed, rows, metric, id_column="id", expected_column="label", root=bench.root, **more
+def spec_of(metric, **run):
+    arms = {
+        "v1": {"baseline": True, "target": "a.py:f", "cost": "free", "ref": "x"},
+        "v2": {"target": "b.py:f", "cost": "free", "change": "all"},
+    }
+    spec = Spec(
+        frame={"question": "Is it better?", "hypothesis": "It is better."},
+        arms=arms,
+        source={"uri": "d.csv", "id": "id", "inputs": ["x"], "expected": "label"},
+        run=run,
     )
+    return spec.model_copy(update={"metric": metric})
+
+
+def score(bench, metric, listed, rows=ROWS, *, timeout_s=60.0, **more):
+    return score_outputs(listed, rows, spec_of(metric, timeout_s=timeout_s), bench.root, **more)
 
 
 def test_failed_attempts_score_zero_and_stay(bench):
@@ -101,7 +113,7 @@ def test_predicates_name_the_modes_of_failed_rows(bench):
     )
     got = score(bench, metric, attempts("a", "b", None, "c", statuses=["ok", "ok", "refusal"]))
     assert [r.modes for r in got] == [(), ("a_as_b",), ("other",), ("other",)]
-    assert mode_weights(metric, root=bench.root) == {"a_as_b": 2.0, "other": 1.0}
+    assert mode_weights(spec_of(metric), bench.root) == {"a_as_b": 2.0, "other": 1.0}
     with pytest.raises(ArmError, match="tennant"):
         score(bench, MetricSpec(failure_modes={"m": {"tennant": "x"}}), attempts("a"))
 
@@ -125,7 +137,7 @@ def test_an_own_function_names_modes_and_later_ones_stay_apart(bench):
     assert [r.modes for r in got] == [(), ("wrong",), ("worse",), (), (), ()]
     assert [r.later for r in got] == [(), (), ("new",), (), (), ()]
     assert [(r.mode_error or "").split(":")[0] for r in got] == ["", "", "", "RuntimeError", "TypeError", ""]
-    assert mode_weights(metric, root=bench.root) == {"wrong": 1.0, "worse": 3.0}
+    assert mode_weights(spec_of(metric), bench.root) == {"wrong": 1.0, "worse": 3.0}
     quiet = score(bench, metric, attempts("bad", "bad"), rows, quiet=True)
     assert "SECRET" not in repr(quiet)
 
