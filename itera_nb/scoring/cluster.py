@@ -297,7 +297,7 @@ def _sent(work: Work, units: Units, unit: Unit, contents: dict[Path, SharedFile]
     fit_rows = units.groups[unit.group].fit_rows if learns(arm) else ()
     job: Job = {
         "versions": VERSIONS,
-        "files": _files(arm.root),
+        "files": {name: file.read_bytes() for name, file in keys.files_in(arm.root).items()},
         "target": spec.target,
         "pythonpath": [path.relative_to(arm.root).as_posix() for path in arm.pythonpath],
         "resources": {name: contents[path] for name, path in arm.resources.items()},
@@ -320,18 +320,10 @@ def learns(arm: RunnableArm) -> bool:
 
 def _shared(path: Path) -> SharedFile:
     """A resource with its content where that is small; else the nodes must have it at this path."""
-    files = {"": path} if path.is_file() else {p.relative_to(path).as_posix(): p for p in _walk(path)}
+    files = {"": path} if path.is_file() else keys.files_in(path)
     small = sum(p.stat().st_size for p in files.values()) <= SMALL_BYTES
     return {
         "path": str(path),
         "digest": keys.path_digest(path),
         "files": {name: p.read_bytes() for name, p in files.items()} if small else None,
     }
-
-
-def _files(root: Path) -> dict[str, bytes]:
-    return {path.relative_to(root).as_posix(): path.read_bytes() for path in _walk(root)}
-
-
-def _walk(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.rglob("*") if p.is_file() and "__pycache__" not in p.parts)

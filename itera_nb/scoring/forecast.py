@@ -71,6 +71,11 @@ class Varying:
     spread: float
     ratio: float
 
+    @property
+    def row(self) -> Range:
+        """USD of one row: the mean with a 95 % t interval over rows."""
+        return Range(self.usd, max(self.usd - self.margin, 0.0), self.usd + self.margin)
+
 
 def varying(costs: Sequence[float], outputs: Sequence[float], at_pilot: float) -> Varying | None:
     """What the baseline's calls on train say; None where a cost is unknown or there are fewer than two rows.
@@ -86,11 +91,6 @@ def varying(costs: Sequence[float], outputs: Sequence[float], at_pilot: float) -
     spread = statistics.stdev(outputs) / mean if mean else 0.0
     margin = float(stdtrit(len(costs) - 1, 0.975)) * statistics.stdev(costs) / math.sqrt(len(costs))
     return Varying(statistics.fmean(costs), margin, spread, mean / at_pilot if mean and at_pilot else 1.0)
-
-
-def measured_range(known: Varying) -> Range:
-    """USD of one row of an arm that has run on train: its mean with a 95 % t interval over rows."""
-    return Range(known.usd, max(known.usd - known.margin, 0.0), known.usd + known.margin)
 
 
 def prompt_range(
@@ -170,11 +170,13 @@ def judged_range(call: Range, trials: Sequence[int], *, pairwise: bool, fresh: f
     return Range(call.usd * (first + _EVEN * sum(others)), call.low, call.high * sum(trials))
 
 
-def crosses_budget(experiment: Experiment) -> bool:
-    """Whether the pilot's forecast may cross the registered budget, and nobody has accepted that."""
-    forecast, budget = _foreseen(experiment), experiment.spec.run.budget_usd
-    known = forecast is not None and budget is not None and forecast["high"] > budget
-    return known and experiment.state.answer("budget") is None
+def crosses_budget(experiment: Experiment) -> dict[str, float] | None:
+    """The pilot's forecast where it may cross the registered budget, and nobody has accepted that."""
+    pilot, budget = experiment.state.last("pilot_passed"), experiment.spec.run.budget_usd
+    forecast: dict[str, float] | None = pilot.body["forecast"] if pilot else None
+    if forecast is None or budget is None or forecast["high"] <= budget:
+        return None
+    return forecast if experiment.state.answer("budget") is None else None
 
 
 def require_budget(experiment: Experiment) -> None:
@@ -183,8 +185,7 @@ def require_budget(experiment: Experiment) -> None:
     Raises:
         Refusal: Nobody has accepted that yet.
     """
-    forecast = _foreseen(experiment)
-    if forecast is not None and crosses_budget(experiment):
+    if forecast := crosses_budget(experiment):
         experiment.ask(
             "budget",
             f"the experiment may cost ${forecast['high']:,.2f} (about ${forecast['usd']:,.2f}), "
@@ -210,11 +211,6 @@ def require_prices(experiment: Experiment) -> None:
             "calls of unknown price are counted and never added up.",
             remedy="give its prices in prices.toml",
         )
-
-
-def _foreseen(experiment: Experiment) -> dict[str, float] | None:
-    pilot = experiment.state.last("pilot_passed")
-    return pilot.body["forecast"] if pilot else None
 
 
 def scaled_usage(

@@ -28,6 +28,12 @@ def rows_digest(rows: Sequence[Row]) -> str:
     return _joined(canonical(dict(row)) for row in rows) if rows else ""
 
 
+def files_in(folder: Path) -> dict[str, Path]:
+    """Every file of a folder by its relative path, without bytecode."""
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
+    return {file.relative_to(folder).as_posix(): file for file in files}
+
+
 def path_digest(path: Path) -> str:
     """SHA-256 of a file's bytes, or of a folder's relative paths and bytes, in hex.
 
@@ -35,8 +41,7 @@ def path_digest(path: Path) -> str:
         OSError: It cannot be read.
     """
     if path.is_dir():
-        files = sorted(p for p in path.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
-        return _joined(f"{p.relative_to(path).as_posix()} {path_digest(p)}".encode() for p in files)
+        return _joined(f"{name} {path_digest(file)}".encode() for name, file in files_in(path).items())
     hasher = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(_BLOCK):

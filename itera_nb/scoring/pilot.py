@@ -27,7 +27,6 @@ from .forecast import (
     Varying,
     call_range,
     judged_range,
-    measured_range,
     one_call_range,
     prompt_range,
     varying,
@@ -276,7 +275,7 @@ def _row_range(
     if arm.cost == "free":
         return Range(0.0, 0.0, 0.0)
     if attempt.arm == spec.baseline and known is not None:
-        return measured_range(known)
+        return known.row
     if requests is None:
         return None if attempt.cost_usd is None else one_call_range(attempt.cost_usd)
     own, *others = (_size(request) for request in requests)

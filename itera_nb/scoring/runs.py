@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from itera_nb._typing import Row
 from itera_nb.arms import few_shot
 from itera_nb.arms.manifest import Manifest, build, hash_file
 from itera_nb.arms.runtime import RunnableArm, production_code
@@ -77,14 +78,16 @@ def runnable(
 def worker_of(experiment: Experiment, arm: RunnableArm) -> Worker:
     """A process of its own that loads and fits a python arm as for its dev score, and quotes no row."""
     assert arm.spec.target is not None
-    options: dict[str, Any] = {
-        "quiet": True,
-        "params": arm.spec.params,
-        "fit_rows": [dict(row) for row in fit_rows(experiment, "dev")],
-        "seed": trial_seed(experiment.genesis, 0),
-        "resources": dict(arm.resources),
-    }
-    return Worker(arm.root, arm.spec.target, arm.pythonpath, **options)
+    return Worker(
+        arm.root,
+        arm.spec.target,
+        arm.pythonpath,
+        quiet=True,
+        params=arm.spec.params,
+        fit_rows=fit_rows(experiment, "dev"),
+        seed=trial_seed(experiment.genesis, 0),
+        resources=dict(arm.resources),
+    )
 
 
 def arm_inputs(experiment: Experiment) -> tuple[str, ...]:
@@ -112,6 +115,15 @@ def judge_panel(
         return None
     judge, inputs = judge_of(spec, root, genesis=experiment.genesis), arm_inputs(experiment)
     return Panel(judge, log, settings or spec.run, spec.models, inputs, quiet, budget_usd)
+
+
+@contextmanager
+def judge_at_work(experiment: Experiment) -> Iterator[tuple[Path, Panel | None]]:
+    """A snapshot of the metric's files and the judge, if there is one, for questions beside a run's own."""
+    spec = experiment.spec
+    _, root = runnable(experiment, {spec.baseline: spec.arms[spec.baseline]})
+    with AttemptLog(experiment.path(ATTEMPTS)) as log:
+        yield root, judge_panel(experiment, root, log, budget_usd=spec.run.budget_usd)
 
 
 def _runnable(experiment: Experiment, root: Path, arm: ArmSpec, manifest: Manifest) -> RunnableArm:
@@ -240,7 +252,7 @@ def run_part(
         experiment: The experiment.
         part: "train" or "dev".
         arms: Name -> resolved arm.
-        trials: Planned trials, for all arms or each.
+        trials: Planned trials, of all arms or by arm name.
         limit: Only these row ids (the pilot's), on this computer.
         cluster: Where python arms run: a Dask scheduler's address, or any executor; without one, the address
             in the environment's ITERA_SCHEDULER, or this computer.
@@ -254,8 +266,11 @@ def run_part(
     """
     spec, genesis = experiment.spec, experiment.genesis
     wanted = set(arms)
-    if spec.metric.pairwise and spec.baseline not in arms:
-        arms, trials = _with_baseline(experiment, part, arms, trials)
+    planned = {arm: trials if isinstance(trials, int) else trials[arm] for arm in arms}
+    if spec.metric.pairwise and (base := spec.baseline) not in arms:  # in as many trials as it had here
+        scored = experiment.state.scored(part)
+        had = len(scored.body["arms"][base]["trials"]) if scored else max(planned.values())
+        arms, planned = {base: spec.arms[base], **arms}, {base: had, **planned}
     ready, root = runnable(experiment, arms)
     groups = row_groups(experiment, part)
     id_column = spec.source.id
@@ -263,17 +278,16 @@ def run_part(
         groups = [RowGroup([r for r in g.rows if r[id_column] in limit], g.fit_rows) for g in groups]
         groups = [g for g in groups if g.rows]
     rows = [row for group in groups for row in group.rows]
-    planned = sum((trials if isinstance(trials, int) else trials[a]) * len(rows) for a in arms)
     # Somebody waits for the pilot's few rows: no batch, which may take a day.
     settings = spec.run if limit is None else spec.run.model_copy(update={"batch": False})
     where = cluster or os.environ.get(SCHEDULER) if limit is None else None
     with AttemptLog(experiment.path(ATTEMPTS)) as log:
-        with progress_bar(part, planned) as step, resources_unchanged(ready):
+        with progress_bar(part, sum(planned.values()) * len(rows)) as step, resources_unchanged(ready):
             attempts = run(
                 ready,
                 groups,
                 id_column=id_column,
-                trials=trials,
+                trials=planned,
                 log=log,
                 settings=settings,
                 models=spec.models,
@@ -285,20 +299,8 @@ def run_part(
         panel = judge_panel(experiment, root, log, settings=settings, budget_usd=spec.run.budget_usd)
         table = score_table(attempts, rows, spec, root, panel=panel)
     table["reused"] = [log.is_earlier(attempt.key) for attempt in attempts]
-    kept = table["arm"].isin(wanted)
-    return Ran(
-        [a for a, keep in zip(attempts, kept, strict=True) if keep], table[kept].reset_index(drop=True)
-    )
-
-
-def _with_baseline(
-    experiment: Experiment, part: str, arms: Mapping[str, ArmSpec], trials: int | Mapping[str, int]
-) -> tuple[dict[str, ArmSpec], dict[str, int]]:
-    """These arms and the baseline, in as many trials as it has been run on this part."""
-    base, scored = experiment.spec.baseline, experiment.state.scored(part)
-    each = {arm: trials if isinstance(trials, int) else trials[arm] for arm in arms}
-    own = len(scored.body["arms"][base]["trials"]) if scored else max(each.values())
-    return {base: experiment.spec.arms[base], **arms}, {base: own, **each}
+    kept = table[table["arm"].isin(wanted)].reset_index(drop=True)
+    return Ran([attempt for attempt in attempts if attempt.arm in wanted], kept)
 
 
 def against_itself(experiment: Experiment, attempts: Sequence[Attempt], part: str) -> pd.DataFrame:
@@ -312,40 +314,41 @@ def against_itself(experiment: Experiment, attempts: Sequence[Attempt], part: st
     Returns:
         One scored line a row.
     """
-    spec = experiment.spec
     last = max(a.trial for a in attempts)
     first = [a for a in attempts if a.trial == 0]
     again = [replace(a, arm=AGAIN, trial=0) for a in attempts if a.trial == last]
-    _, root = runnable(experiment, {spec.baseline: spec.arms[spec.baseline]})
-    with AttemptLog(experiment.path(ATTEMPTS)) as log:
-        panel = judge_panel(experiment, root, log, budget_usd=experiment.spec.run.budget_usd)
-        table = score_table([*first, *again], part_rows(experiment, part), spec, root, panel=panel)
+    with judge_at_work(experiment) as (root, panel):
+        rows = part_rows(experiment, part)
+        table = score_table([*first, *again], rows, experiment.spec, root, panel=panel)
     return table[table["arm"] == AGAIN]
 
 
 def plant_injections(experiment: Experiment, ran: Ran) -> Planted | None:
     """Ask the judge about some dev outputs again, an instruction hidden in each; None without a judge."""
-    spec = experiment.spec
-    if spec.judge is None:
+    if experiment.spec.judge is None:
         return None
-    _, root = runnable(experiment, {spec.baseline: spec.arms[spec.baseline]})
-    with AttemptLog(experiment.path(ATTEMPTS)) as log:
-        panel = judge_panel(experiment, root, log, budget_usd=experiment.spec.run.budget_usd)
+    with judge_at_work(experiment) as (_, panel):
         assert panel is not None
         rows = part_rows(experiment, "dev")
-        return plant(ran.attempts, ran.table, rows, spec, panel, experiment.genesis)
+        return plant(ran.attempts, ran.table, rows, experiment.spec, panel, experiment.genesis)
+
+
+def strata_table(experiment: Experiment, rows: Sequence[Row]) -> pd.DataFrame:
+    """Id, slice, cluster and severity columns: what the rule needs of a row beside its scores."""
+    import pandas as pd
+
+    source = experiment.spec.source
+    columns = [source.id, *source.slices, source.cluster, source.severity]
+    names = list(dict.fromkeys(c for c in columns if c))
+    return pd.DataFrame({name: [row[name] for row in rows] for name in names})
 
 
 def evidence_of(
     experiment: Experiment, results: pd.DataFrame, part: str, modes: Mapping[str, float]
 ) -> Evidence:
     """The arrays that the rule and the diagnosis look at, for one part."""
-    import pandas as pd
-
-    spec = experiment.spec
-    strata = {spec.source.id, *spec.source.slices, spec.source.cluster, spec.source.severity} - {None}
-    rows = pd.DataFrame([{c: row[c] for c in strata if c} for row in part_rows(experiment, part)])
-    return collect(results, rows, spec, modes)
+    rows = strata_table(experiment, part_rows(experiment, part))
+    return collect(results, rows, experiment.spec, modes)
 
 
 def record_scores(

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from itera_nb.diagnosis.reveal import reveal
 from itera_nb.exceptions import IteraError
 from itera_nb.experiment import Experiment
-from itera_nb.scoring.attempts import AttemptLog
 from itera_nb.scoring.judge_check import (
     HUMAN,
     NONE,
@@ -26,7 +25,7 @@ from itera_nb.scoring.judge_check import (
 )
 from itera_nb.scoring.ratings import Item, from_csv, to_csv
 from itera_nb.scoring.registered import registered_modes, score_registered
-from itera_nb.scoring.runs import arm_inputs, evidence_of, judge_panel, part_rows, runnable
+from itera_nb.scoring.runs import arm_inputs, evidence_of, judge_at_work, part_rows
 from itera_nb.verdict.record import SecondOpinionRecord
 from itera_nb.verdict.rule import evaluate
 from itera_nb.verdict.second_opinion import second_judge
@@ -102,9 +101,7 @@ def check_judge(experiment: Experiment) -> JudgeCheck:
         done_of = (len(sheet.items), len(sheet.items) - len(sheet.open))
         return _finish(experiment, results, found, done_of, complete=not sheet.open)
     asked = _asked(experiment, results)
-    _, root = runnable(experiment, {experiment.spec.baseline: experiment.spec.arms[experiment.spec.baseline]})
-    with AttemptLog(experiment.path("runs", "attempts.jsonl")) as log:
-        panel = judge_panel(experiment, root, log, budget_usd=experiment.spec.run.budget_usd)
+    with judge_at_work(experiment) as (_, panel):
         assert panel is not None
         found = labels(asked, ask_model(asked, panel, judge.second))
     return _finish(experiment, results, found, (len(found), int(found[SECOND].notna().sum())), complete=True)

@@ -38,7 +38,14 @@ from itera_nb.scoring.judging import Panel
 from itera_nb.scoring.power import power_expected
 from itera_nb.scoring.progress import progress_bar
 from itera_nb.scoring.results import score_table, secondary_column
-from itera_nb.scoring.runs import fit_rows, judge_panel, resources_unchanged, runnable, trial_seed
+from itera_nb.scoring.runs import (
+    fit_rows,
+    judge_panel,
+    resources_unchanged,
+    runnable,
+    strata_table,
+    trial_seed,
+)
 from itera_nb.seal.parquet import AgeLines, commitment, read_sealed
 from itera_nb.source.contamination import burn, figures, look
 from itera_nb.source.parts import to_rows
@@ -289,16 +296,6 @@ def _published(spec: Spec) -> list[str]:
     judged = [] if spec.judge is None else JUDGED
     second = [] if second_model(spec) is None else [SECOND, WEIGHT]
     return [*PUBLISHED, *judged, *second, *(secondary_column(m) for m in spec.metric.secondary)]
-
-
-def strata_table(experiment: Experiment, rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """Id, slice, cluster and severity columns: what the rule needs of a row beside its scores."""
-    import pandas as pd
-
-    source = experiment.spec.source
-    columns = [source.id, *source.slices, source.cluster, source.severity]
-    names = list(dict.fromkeys(c for c in columns if c))
-    return pd.DataFrame({name: [row[name] for row in rows] for name in names})
 
 
 def locked_arms(experiment: Experiment, locked: Record) -> list[RunnableArm]:

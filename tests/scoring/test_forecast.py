@@ -10,7 +10,6 @@ from itera_nb.scoring.forecast import (
     Range,
     Varying,
     judged_range,
-    measured_range,
     one_call_range,
     prompt_range,
     scaled_usage,
@@ -85,9 +84,9 @@ def test_unknown_stays_unknown():
 
 
 def test_what_was_measured_has_its_own_error():
-    found = measured_range(varying([0.1, 0.3], [10, 10], 10))
+    found = varying([0.1, 0.3], [10, 10], 10).row
     assert (found.low, found.usd, found.high) == pytest.approx((0.0, 0.2, 0.2 + 1.2706), rel=1e-4)
-    wider = measured_range(varying([0.4, 0.5, 0.6], [10, 10, 10], 10))
+    wider = varying([0.4, 0.5, 0.6], [10, 10, 10], 10).row
     assert wider.high - wider.usd == pytest.approx(
         4.3027 * 0.1 / 3**0.5, rel=1e-4
     )  # t of 2 degrees of freedom
