@@ -45,8 +45,8 @@ from itera_nb.scoring.judge_check import HUMAN
 from itera_nb.scoring.pilot import run_pilot
 from itera_nb.scoring.plan import make_plan
 from itera_nb.scoring.progress import relay
+from itera_nb.scoring.registered import screen
 from itera_nb.scoring.runs import part_rows
-from itera_nb.scoring.screen import screen
 from itera_nb.source import phase
 from itera_nb.source.contamination import require_key
 from itera_nb.spec import JUDGED

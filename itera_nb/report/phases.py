@@ -21,9 +21,8 @@ from itera_nb.report.view import View
 from itera_nb.report.wording import interval, percent, points, size, usd
 from itera_nb.scoring.evidence import Evidence, compare
 from itera_nb.scoring.plan import Plan, Scenario
-from itera_nb.scoring.registered import Baseline
+from itera_nb.scoring.registered import Baseline, Screened
 from itera_nb.scoring.runs import Scored
-from itera_nb.scoring.screen import Screened
 from itera_nb.source.audit import DistributionAudit
 from itera_nb.spec import Spec, is_pairwise
 from itera_nb.stats.decision import effect_text
@@ -104,13 +103,13 @@ def plan(spec: Spec, made: Plan) -> View:
     headers = ["", "test rows", *(f"truth {points(t)} pp" if t else "truth 0" for t in made.truths)]
     headers += ["cost", "time"]
     rows = [[*_scenario(spec, s, made.truths), *_price(made, s)] for s in made.scenarios]
-    origin = "measured on dev" if made.measured else "a guess until dev is scored"
+    origin = "measured on dev" if made.seen.measured else "a guess until dev is scored"
     thumb = "; ".join(
         f"{size(t.effect)} pp: {t.rows} rows, real power {100 * t.power:.0f} %" for t in made.thumb
     )
     notes = [
         "each cell in percent; the rest of a cell is inconclusive",
-        f"discordance {percent(made.discordance)} ({origin}); {made.rows:,} rows in all",
+        f"discordance {percent(made.seen.discordance)} ({origin}); {made.rows:,} rows in all",
         *(
             f"{name}: {rows_:,} test rows; a loss below {size(harm)} points will probably not be noticed"
             for name, (rows_, harm) in made.slices.items()
@@ -120,7 +119,7 @@ def plan(spec: Spec, made: Plan) -> View:
         + ", ".join(f"{t.test_rows:,} rows × {t.trials} ship {100 * t.ship:.0f}" for t in made.trade),
         f"the circulating rule of thumb at this split ({thumb})",
     ]
-    if spec.rule.goal == "better" and made.expected <= made.min_effect:
+    if spec.rule.goal == "better" and made.seen.expected <= made.seen.min_effect:
         notes.append("warning: the expected effect is not above min_effect: power cannot exceed 50 %")
     shown = table(headers, rows, title="what this many rows can decide", notes=notes)
     return View(html=shown.html + picture(made.curve), text=shown.text)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from itera_nb.experiment import Experiment
-from itera_nb.scoring.design import Outlook, outlook, planned_design
+from itera_nb.scoring.power import Outlook, outlook, planned_design
 from itera_nb.spec import FRACTIONS, Spec
 from itera_nb.stats.power import ThumbRule, rule_of_thumb
 from itera_nb.stats.simulate import OutcomeOdds, outcome_odds, with_extension
@@ -53,11 +53,7 @@ class Plan:
 
     Attributes:
         rows: Rows of the source (or of the sample, once drawn).
-        discordance: Share of rows on which arm and baseline differ in one run.
-        measured: Whether that was measured on dev, or guessed.
-        baseline: The baseline's value on train; None until it is measured.
-        min_effect: The smallest effect worth acting on; a relative one resolved with the baseline.
-        expected: The expected effect, registered or guessed.
+        seen: What planning starts from.
         slices: Slice id -> (test rows under the chosen split, loss that would probably be noticed).
         thumb: The circulating rule of thumb with its real power at the same test share.
         curve: Odds at no effect and at the expected effect against the number of test rows.
@@ -67,11 +63,7 @@ class Plan:
     """
 
     rows: int
-    discordance: float
-    measured: bool
-    baseline: float | None
-    min_effect: float
-    expected: float
+    seen: Outlook
     truths: tuple[float, ...]
     scenarios: list[Scenario]
     slices: dict[str, tuple[int, float]]
@@ -106,11 +98,7 @@ def make_plan(experiment: Experiment) -> Plan:
     share = spec.split.fractions[2]
     return Plan(
         rows=rows,
-        discordance=seen.discordance,
-        measured=seen.measured,
-        baseline=seen.baseline,
-        min_effect=seen.min_effect,
-        expected=seen.expected,
+        seen=seen,
         truths=truths,
         scenarios=scenarios,
         slices=harm,
