@@ -77,12 +77,7 @@ def run_batches(work: Work, units: Units, pending: Mapping[str, array[int]]) -> 
     """Answer units in batches; blocks, in a thread that runs no event loop, until all are answered.
 
     What is under way at the provider when a run ends is found again by the next one, through `batches.jsonl`
-    beside the attempt log.
-
-    Args:
-        work: What the threads of the run share.
-        units: All units of the run.
-        pending: By arm name the indices of the units to answer, as `parted` gives them.
+    beside the attempt log. `pending` is as `parted` gives it.
 
     Raises:
         ArmError: An arm does not fit the rows.

@@ -15,11 +15,8 @@ class Budget:
     """Spent and reserved USD of a run, shared by threads.
 
     Before a call its largest possible price is reserved, afterwards what it did cost is settled. A call of
-    unknown price reserves nothing: it is counted and reported, never taken as free.
-
-    Args:
-        limit_usd: The budget; `None` never stops.
-        spent_usd: What earlier attempts did cost.
+    unknown price reserves nothing: it is counted and reported, never taken as free. A limit of `None` never
+    stops.
     """
 
     def __init__(self, limit_usd: float | None, spent_usd: float = 0.0) -> None:

@@ -60,11 +60,7 @@ Connect: TypeAlias = Callable[[], AbstractContextManager[Cluster]]
 
 
 def connection(where: str | Executor) -> Connect:
-    """How a run reaches a cluster once it has something to send.
-
-    Args:
-        where: The address of a Dask scheduler (`tcp://host:8786`), or an executor, which stays open.
-    """
+    """How a run reaches a cluster: by a Dask scheduler's address, or as an executor, which stays open."""
     return lambda: _dask(where) if isinstance(where, str) else _given(where)
 
 
@@ -132,11 +128,7 @@ class _Chunk:
 def run_jobs(work: Work, units: Units, jobs: Sequence[Sequence[int]], connect: Connect) -> None:
     """Answer the units of python arms on a cluster; blocks.
 
-    Args:
-        work: The run.
-        units: Its units.
-        jobs: Indices of the units of one arm in one trial on one group of rows each.
-        connect: How the cluster is reached.
+    A job is the indices of the units of one arm in one trial on one group of rows.
 
     Raises:
         ArmError: An arm cannot be loaded or fitted, or a node is not fit for it.

@@ -79,8 +79,8 @@ def choose(
         rows: The rows with all their columns.
         spec: The registered experiment, with its `[judge]`.
         inputs: The columns that are shown.
-        genesis: The experiment's id, which decides the draw.
-        part: Whose rows these are: "dev", "test" ...
+        genesis: The experiment's id, which decides the draw, as does `part` ("dev", "test" ...).
+        part: Whose rows these are.
     """
     assert spec.judge is not None
     arms = (spec.baseline, *(a for a in spec.candidates if (results["arm"] == a).any()))
@@ -147,12 +147,7 @@ def with_labels(results: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
 
 
 def opinions(results: pd.DataFrame, spec: Spec) -> dict[str, SecondOpinion]:
-    """Per candidate, how far the second opinion agrees on the rows that it was asked about.
-
-    Args:
-        results: What `with_labels` gives.
-        spec: The registered experiment.
-    """
+    """Per candidate, how far the second opinion agrees on what it was asked about (`with_labels`)."""
     asked = results[results[WEIGHT].notna()]
     score, second, weight = (
         asked.pivot_table(index="id", columns="arm", values=column, dropna=False)

@@ -83,12 +83,7 @@ class Judgement:
 
 
 def judge_of(spec: Spec, root: Path, *, genesis: str) -> Judge:
-    """The registered judge.
-
-    Args:
-        spec: The registered experiment, with its `[judge]`.
-        root: Snapshot that holds the rubric.
-        genesis: The experiment's id, from which labels and tags are derived.
+    """The registered judge, with the rubric in snapshot `root`; labels and tags are derived from `genesis`.
 
     Raises:
         ArmError: The rubric cannot be read.

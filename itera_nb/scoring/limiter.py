@@ -19,15 +19,7 @@ class Limiter:
     The limit doubles after every clean round (as many answers as the limit is) until the first rate limit,
     then grows by a twentieth a round; a round counts only if the limit was really used. A rate limit cuts it
     by a fifth, once in 15 s, in which time answers do not count; other failures start the round anew.
-
-    Args:
-        ceiling: Most calls at once.
-        adaptive: Whether the limit moves; if not, it is the ceiling.
-        clock: Seconds that never jump.
-
-    Attributes:
-        limit: Calls allowed now.
-        in_flight: Calls sent and not ended.
+    It never exceeds `ceiling`, and stays there if it is not `adaptive`.
     """
 
     def __init__(

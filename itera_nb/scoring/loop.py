@@ -39,11 +39,8 @@ def run_callers(
 ) -> None:
     """Answer units of arms that are no python arms; blocks, in a thread that runs no event loop.
 
-    Args:
-        work: What the threads of the run share.
-        units: All units of the run.
-        pending: By arm name the indices of the units to answer.
-        patience_s: Seconds after which an API that answers nobody ends the run.
+    `pending` holds by arm name the indices of the units to answer. An API that answers nobody for
+    `patience_s` seconds ends the run.
 
     Raises:
         ArmError: An arm does not fit the rows.

@@ -60,10 +60,7 @@ class Outcome(TypedDict, total=False):
 def answer_chunk(job_id: str, rows: Sequence[Mapping[str, Any]], job: Job | None = None) -> Outcome:
     """Answer a chunk of rows: each ends in a status, by deadline, hard kill and bisection as anywhere.
 
-    Args:
-        job_id: Digest of the job.
-        rows: The declared input columns of each row.
-        job: The job, after an answer that it was missing here.
+    The job, of which `job_id` is the digest, comes after an answer that it was missing here.
     """
     try:
         place = _place(job_id, job)

@@ -58,16 +58,8 @@ def plant(
 ) -> Planted | None:
     """Judge the registered number of outputs again, each with one of our instructions after it; one a row.
 
-    Args:
-        attempts: Attempts of the first trial and others.
-        table: Their scored lines, in the same order.
-        rows: The rows with all their columns.
-        spec: The registered experiment, with its `[judge]`.
-        panel: The judge.
-        genesis: The experiment's id, which decides between equal scores.
-
-    Returns:
-        None if nothing is to be planted, or nowhere it could gain.
+    The lines of `table` are those of the attempts, in their order; `genesis`, the experiment's id, decides
+    between equal scores. None if nothing is to be planted, or nowhere it could gain.
     """
     assert spec.judge is not None
     pairwise, by_id = panel.judge.pairwise, {row[spec.source.id]: row for row in rows}
@@ -93,12 +85,6 @@ def plant_after(
     Taken are outputs that failed, the worst first: only there can an instruction gain anything. Of a
     comparison it stands after the side that did not win. An output flips if its score then reaches `limit`,
     or if it then wins.
-
-    Args:
-        judged: Cases with their scores.
-        panel: The judge.
-        limit: Scores below it failed.
-        most: Outputs to plant after.
     """
     pairwise = panel.judge.pairwise
     open_ = [(case, score) for case, score in judged if pairwise or score < limit]

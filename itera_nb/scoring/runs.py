@@ -248,6 +248,9 @@ def run_part(
     A pairwise scorer needs the baseline's outputs too: where `arms` is without it, what it has answered is
     taken from the log.
 
+    The table says of each line whether it was `reused`: recorded by an earlier run, whose price and latency
+    it keeps.
+
     Args:
         experiment: The experiment.
         part: "train" or "dev".
@@ -256,10 +259,6 @@ def run_part(
         limit: Only these row ids (the pilot's), on this computer.
         cluster: Where python arms run: a Dask scheduler's address, or any executor; without one, the address
             in the environment's ITERA_SCHEDULER, or this computer.
-
-    Returns:
-        Its table says of each line whether it was `reused`: recorded by an earlier run, whose price and
-        latency it keeps.
 
     Raises:
         StoppedError: Credentials, budget or an interrupt; what is finished is kept.
@@ -306,13 +305,7 @@ def run_part(
 def against_itself(experiment: Experiment, attempts: Sequence[Attempt], part: str) -> pd.DataFrame:
     """What a pairwise scorer says where nothing was changed: the baseline's last trial against its first.
 
-    Args:
-        experiment: The experiment.
-        attempts: The baseline's, as `run_part` gives them; with one trial it is compared with itself.
-        part: "train" or "dev".
-
-    Returns:
-        One scored line a row.
+    There is one scored line a row; with one trial the baseline is compared with itself.
     """
     last = max(a.trial for a in attempts)
     first = [a for a in attempts if a.trial == 0]

@@ -49,15 +49,8 @@ class Unit:
 class Units:
     """All units of a run: row by row, then trial by trial, the arms side by side.
 
-    Only their keys are held, 32 bytes a unit.
-
-    Args:
-        arms: The arms.
-        groups: The rows.
-        id_column: Column of the row id, unique over all groups.
-        trials: Trials of every arm, or by arm name.
-        seed: Seed of a trial.
-        namespace: Keeps otherwise equal work apart (a second pass, another split).
+    Only their keys are held, 32 bytes a unit. Ids are unique over all groups; the arguments are those of
+    `engine.run`.
 
     Raises:
         DataError: Ids repeat, or a row lacks a declared column.

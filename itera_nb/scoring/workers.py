@@ -48,11 +48,7 @@ def isolated_path() -> tuple[str, ...]:
 class Worker:
     """One target in one process, started again (and fitted again) after it was killed or died.
 
-    Args:
-        root: Folder that holds the target's files.
-        target: `path/file.py:Symbol`.
-        pythonpath: Folders of production code.
-        options: Further fields of `child.Setup`.
+    What it is told are the fields of `child.Setup`; `pythonpath` are folders of production code.
     """
 
     def __init__(self, root: Path, target: str, pythonpath: Sequence[Path] = (), **options: Any) -> None:
@@ -204,12 +200,8 @@ def answers(
     functions get chunks of `batch_size` (64); a chunk that fails, is late or loses its process is halved to
     find the single row that did it.
 
-    Args:
-        worker: Where to run.
-        items: Positional arguments of each call.
-        timeout_s: Seconds that one item may take.
-        batch_size: Items a chunk.
-        gate: Called with the number of items before each task; may raise to stop.
+    One item may take `timeout_s` seconds. `gate` is called with the number of items before each task, and may
+    raise to stop.
 
     Raises:
         ArmError: The target cannot be loaded or fitted.
@@ -254,16 +246,8 @@ def call_each(
 ) -> list[Answer]:
     """Call a user's function (a scorer, a failure mode) on every item in a worker process.
 
-    Args:
-        root: Folder that holds the function's file.
-        target: `path/file.py:function`.
-        items: Positional arguments of each call.
-        pythonpath: Folders of production code.
-        quiet: Whether output is discarded and errors are reduced to their type.
-        timeout_s: Seconds that one call may take.
-
-    Returns:
-        One answer an item, in order; null is a proper output here.
+    Items are the positional arguments of each call, which may take `timeout_s` seconds. There is one answer
+    an item, in order; null is a proper output here.
 
     Raises:
         ArmError: The function cannot be loaded.
