@@ -102,7 +102,7 @@ def plan(spec: Spec, made: Plan) -> View:
 
     headers = ["", "test rows", *(f"truth {points(t)} pp" if t else "truth 0" for t in made.truths)]
     headers += ["cost", "time"]
-    rows = [[*_scenario(spec, s, made.truths), *_price(made, s)] for s in made.scenarios]
+    rows = [[*_scenario(made, s), *_price(made, s)] for s in made.scenarios]
     origin = "measured on dev" if made.seen.measured else "a guess until dev is scored"
     thumb = "; ".join(
         f"{size(t.effect)} pp: {t.rows} rows, real power {100 * t.power:.0f} %" for t in made.thumb
@@ -134,12 +134,12 @@ def _price(made: Plan, scenario: Scenario) -> tuple[str, str]:
     return price, f"~{minutes:,.0f} min" if minutes >= 1 else "under a minute"
 
 
-def _scenario(spec: Spec, scenario: Scenario, truths: Sequence[float]) -> list[str]:
+def _scenario(made: Plan, scenario: Scenario) -> list[str]:
     cells = []
-    for truth in truths:
+    for truth in made.truths:
         odds = scenario.odds[truth]
         parts = [f"ship {100 * (odds.ship + odds.scope):.0f}"]
-        if truth < spec.rule.min_effect.value:
+        if truth < round(made.seen.min_effect, 4):
             parts.insert(0, f"kill {100 * odds.kill:.0f}")
         cells.append(" ".join(parts))
     return [("> " if scenario.chosen else "  ") + scenario.name, f"{scenario.test_rows:,}", *cells]

@@ -372,8 +372,7 @@ class _Batches:
         """
         end = time.monotonic() + seconds
         while True:
-            if self._work.stop.is_set():
-                raise StoppedError("the run was stopped")
+            self._work.require_going()
             left = end - time.monotonic()
             if left <= 0:
                 return

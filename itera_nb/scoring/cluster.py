@@ -157,8 +157,7 @@ class _Dispatch:
         reached: BudgetReachedError | None = None
         try:
             while True:
-                if self._work.stop.is_set():
-                    raise StoppedError("the run was stopped")
+                self._work.require_going()
                 while reached is None and len(self._running) < 2 * self._cluster.slots:
                     if not waiting:
                         waiting.extend(itertools.islice(chunks, 1))

@@ -126,7 +126,7 @@ class Work:
             arm=unit.arm.name,
             row_id=unit.row_id,
             trial=unit.trial,
-            ts=_now(),
+            ts=datetime.now(UTC).isoformat(timespec="milliseconds"),
             retries=retries,
             **facts,
         )
@@ -141,14 +141,18 @@ class Work:
             with self._lock:
                 self.progress.limit(name, limit)
 
+    def require_going(self) -> None:
+        """Raise `StoppedError` once the run is being stopped."""
+        if self.stop.is_set():
+            raise StoppedError("the run was stopped")
+
     def may_start(self, bound_usd: float) -> bool:
         """Whether a call of at most `bound_usd` may start now; False: ask again in a moment.
 
         Raises:
             StoppedError: The run is being stopped, or the budget is used up.
         """
-        if self.stop.is_set():
-            raise StoppedError("the run was stopped")
+        self.require_going()
         allowed = self.budget.reserve(bound_usd)
         if allowed is False:
             raise BudgetReachedError(
@@ -165,8 +169,7 @@ class Work:
         with self._lock:
             self._workers.add(worker)
         try:
-            if self.stop.is_set():
-                raise StoppedError("the run was stopped")
+            self.require_going()
             yield
         finally:
             with self._lock:
@@ -335,10 +338,6 @@ def priced(unit: Unit, answer: Answer) -> Answer:
     prices = [price(call, model=unit.arm.spec.model, models=unit.arm.models) for call in answer.usage]
     known = [p for p in prices if p is not None]
     return replace(answer, cost_usd=sum(known)) if len(known) == len(prices) else answer
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def _cpus() -> int:

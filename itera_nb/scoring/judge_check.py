@@ -93,19 +93,13 @@ def choose(
     discordant = (np.abs(np.nan_to_num(d)) > _SAME).any(axis=0)
     sample = draw_sample(discordant, spec.judge.rows, rng_of(genesis, part), usable=usable)
     rated = arms[1:] if spec.metric.pairwise else arms
+
+    def case(row_id: str, arm: str) -> Case:
+        other = outputs[row_id, spec.baseline] if spec.metric.pairwise else None
+        return case_of(spec, by_id[row_id], inputs, outputs[row_id, arm], other)
+
     return [
-        Asked(
-            ids[i],
-            arm,
-            case_of(
-                spec,
-                by_id[ids[i]],
-                inputs,
-                outputs[ids[i], arm],
-                outputs[ids[i], spec.baseline] if spec.metric.pairwise else None,
-            ),
-            float(weight),
-        )
+        Asked(ids[i], arm, case(ids[i], arm), float(weight))
         for i, weight in zip(sample.index, sample.weight, strict=True)
         for arm in rated
         if math.isfinite(first[arm][i])

@@ -150,8 +150,7 @@ class _Loop:
                         await asyncio.wait_for(self._wake.wait(), _POLL_S)
                     if self._failure is not None:
                         raise self._failure
-                    if self._work.stop.is_set():
-                        raise StoppedError("the run was stopped")
+                    self._work.require_going()
                     self._fill()
             finally:
                 for worker in self._workers:

@@ -40,20 +40,9 @@ if TYPE_CHECKING:
 
     from itera_nb.spec import ArmSpec
 
-PLACEHOLDERS = {
-    "",
-    "todo",
-    "tbd",
-    "n/a",
-    "none",
-    "null",
-    "nan",
-    "placeholder",
-    "lorem ipsum",
-    "{}",
-    "[]",
-    "...",
-}
+PLACEHOLDERS = frozenset(
+    ("", "todo", "tbd", "n/a", "none", "null", "nan", "placeholder", "lorem ipsum", "{}", "[]", "...")
+)
 STUBS = re.compile(r"<[\w.]+( object)?( \w+)? at 0x[0-9a-f]+>|\[object Object\]", re.IGNORECASE)
 """What a program prints in place of an output: a scorer or judge that sees this sees nothing."""
 

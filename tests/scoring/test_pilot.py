@@ -413,3 +413,10 @@ change = "code"
     with pytest.raises(Refusal, match=re.escape(said)) as caught:
         exp.pilot()
     assert caught.value.safeguard == "SG10"
+
+
+def test_the_plan_shows_odds_of_a_kill_below_a_relative_min_effect_only(make_prompts):
+    exp, _ = make_prompts(["fees"], extra='[rule]\nmin_effect = "20%"\n')
+    go(exp, until="metric")
+    lines = [line for line in exp.plan().text.splitlines() if "ship" in line and "rows" not in line]
+    assert {line.count("kill") for line in lines} == {1}
