@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import base64
-import binascii
+import bz2
 import html
 import io
 import lzma
 import re
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from typing import Any
 from urllib.parse import unquote_to_bytes
 
 MAX_BYTES = 64 * 2**20
@@ -22,6 +23,12 @@ PLAIN = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"b": b"\b", b"f": b"\f"}
 ENTITY = re.compile(rb"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 PERCENT = re.compile(rb"%[0-9A-Fa-f]{2}")
 BASE64 = re.compile(rb"(?:[A-Za-z0-9+/]{4}(?:\\n|\r?\n)?){8,}[A-Za-z0-9+/]{0,4}={0,2}")
+PACKED: dict[bytes, Callable[[], Any]] = {
+    b"\x1f\x8b": lambda: zlib.decompressobj(31),
+    b"BZh": bz2.BZ2Decompressor,
+    b"\xfd7zXZ": lzma.LZMADecompressor,
+}
+DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError, RuntimeError)
 
 
 def readings(data: bytes) -> Iterator[bytes]:
@@ -40,10 +47,9 @@ def readings(data: bytes) -> Iterator[bytes]:
 
 
 def _behind(data: bytes, limit: int) -> Iterator[bytes]:
-    if data.startswith(b"\x1f\x8b"):
-        yield b"".join(_gzip_members(data, limit))
-    elif data.startswith((b"BZh", b"\xfd7zXZ")):
-        yield _unpacked(data, limit)
+    packed = next((begin for mark, begin in PACKED.items() if data.startswith(mark)), None)
+    if packed:
+        yield b"".join(_streams(data, packed, limit))
     elif data.startswith(b"PK\x03\x04"):
         yield from _members(data, limit)
     elif data.startswith(b"PAR1") and data.endswith(b"PAR1"):
@@ -73,9 +79,10 @@ def _plainer(data: bytes) -> Iterator[bytes]:
 
 def _decoded(data: bytes) -> Iterator[bytes]:
     for run in BASE64.finditer(data):
-        with suppress(binascii.Error):
-            text = run.group().replace(b"\\n", b"")
-            yield base64.b64decode(text + b"=" * (-len(text.rstrip(b"=")) % 4))
+        text = b"".join(run.group().replace(b"\\n", b"").split()).rstrip(b"=")
+        # The beginning of the next line may look like more of it: one character alone encodes nothing.
+        text = text[: len(text) - (len(text) % 4 == 1)]
+        yield base64.b64decode(text + b"=" * (-len(text) % 4))
 
 
 def _unescaped(match: re.Match[bytes]) -> bytes:
@@ -85,34 +92,24 @@ def _unescaped(match: re.Match[bytes]) -> bytes:
     return PLAIN.get(sign, sign)
 
 
-def _gzip_members(data: bytes, limit: int) -> Iterator[bytes]:
-    """What was packed at a time, one after the other: logs are appended to."""
-    with suppress(zlib.error):
-        while data.startswith(b"\x1f\x8b") and limit > 0:
-            unpack = zlib.decompressobj(31)
+def _streams(data: bytes, begin: Callable[[], Any], limit: int) -> Iterator[bytes]:
+    """What was packed at a time, one after the other: logs are appended to, and some tools pack in blocks."""
+    with suppress(*DAMAGED):
+        while data and limit > 0:
+            unpack = begin()
             yield (found := unpack.decompress(data, limit))
             limit -= len(found)
             data = unpack.unused_data
 
 
-def _unpacked(data: bytes, limit: int) -> bytes:
-    import bz2
-
-    unpack = bz2.BZ2Decompressor() if data.startswith(b"BZh") else lzma.LZMADecompressor()
-    with suppress(OSError, EOFError, lzma.LZMAError):
-        return unpack.decompress(data, limit)
-    return b""
-
-
 def _members(data: bytes, limit: int) -> Iterator[bytes]:
-    with suppress(zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, EOFError, zlib.error):
-        for member in zipfile.ZipFile(io.BytesIO(data)).infolist():
-            if member.is_dir() or limit <= 0:
-                continue
-            with zipfile.ZipFile(io.BytesIO(data)).open(member) as file:
-                found = file.read(limit)
-            limit -= len(found)
-            yield found
+    """The files in a zip; one that is damaged or needs a password hides none of the others."""
+    with suppress(*DAMAGED):
+        archive = zipfile.ZipFile(io.BytesIO(data))
+        for member in archive.infolist():
+            with suppress(*DAMAGED), archive.open(member) as file:
+                yield (found := file.read(limit))
+                limit -= len(found)
 
 
 def _columns(data: bytes, limit: int) -> Iterator[bytes]:

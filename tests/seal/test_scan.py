@@ -1,10 +1,13 @@
 """What is looked at, behind which writing, and what is remembered of it."""
 
 import base64
+import bz2
 import gzip
+import io
 import json
 import os
 import subprocess
+import zipfile
 from pathlib import Path
 from urllib.parse import quote
 
@@ -50,6 +53,23 @@ def doubly_escaped(text):
     return json.dumps({"cell": json.dumps({"html": text.replace(",", "&#44;").replace(" ", "\n")})}).encode()
 
 
+def zipped_beside_one_that_cannot_be_read(text):
+    """As a password leaves it: its first member claims to be encrypted."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("first", "x")
+        archive.writestr("second", text)
+    data = bytearray(packed.getvalue())
+    for mark, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        data[data.index(mark) + flags] |= 1
+    return bytes(data)
+
+
+def unpadded_base64_before_a_line(text):
+    data = text.encode()
+    return base64.encodebytes(data + b" " * (-len(data) % 3)) + b"Hello world"
+
+
 @pytest.mark.parametrize(
     "written",
     [
@@ -62,6 +82,9 @@ def doubly_escaped(text):
         lambda t: t.encode("utf-16-be"),
         lambda t: f"GET /?q={quote(t)}&page=1".encode(),
         lambda t: gzip.compress(b"first\n") + gzip.compress(t.encode()),
+        lambda t: bz2.compress(b"first\n") + bz2.compress(t.encode()),
+        zipped_beside_one_that_cannot_be_read,
+        unpadded_base64_before_a_line,
     ],
     ids=[
         "escaped twice",
@@ -73,6 +96,9 @@ def doubly_escaped(text):
         "utf-16 without mark",
         "url",
         "two in one gzip",
+        "two in one bz2",
+        "behind a password's neighbour",
+        "base64 before a line",
     ],
 )
 def test_rows_are_found_behind_their_writing(project, written):
