@@ -226,7 +226,7 @@ def create_secret(genesis_id: str) -> Custody:
     import pyrage
 
     path, keyring = named("keys", genesis_id), _keyring()
-    if path.exists() or (keyring and keyring.get_password(SERVICE, genesis_id)):
+    if path.exists():
         raise _exists(genesis_id)
     secret = Secret(str(pyrage.x25519.Identity.generate()), secrets.token_bytes(SEED_BYTES))
     text = _dump(secret)
@@ -243,15 +243,14 @@ def load_secret(genesis_id: str) -> Secret:
     """The secret of an experiment.
 
     Raises:
-        RecordError: It is not on this computer, is readable by others, or is damaged.
+        RecordError: It is not on this computer, is readable by others, is damaged, or the keyring is locked.
     """
     path = named("keys", genesis_id)
     if path.exists():
         if os.name == "posix" and path.stat().st_mode & 0o077:
             raise RecordError(f"the key file {path} can be read by other users", fix=f"chmod 600 {path}")
         return _parse(path.read_text("utf-8"), str(path))
-    keyring = _keyring()
-    text = keyring.get_password(SERVICE, genesis_id) if keyring else None
+    text = _held(_keyring(), genesis_id)
     if text is None:
         raise RecordError(
             f"the key of experiment {genesis_id} is not here: the sealed rows cannot be opened",
@@ -265,7 +264,7 @@ def forget_secret(genesis_id: str) -> bool:
     """Delete this computer's secret of an experiment, in the file and in the keyring; whether there was one.
 
     Raises:
-        RecordError: The keyring does not delete it.
+        RecordError: The keyring does not delete it, or is locked.
     """
     path, found = named("keys", genesis_id), False
     if path.exists():
@@ -276,10 +275,16 @@ def forget_secret(genesis_id: str) -> bool:
             os.fsync(file.fileno())
         path.unlink()
     keyring = _keyring()
-    if keyring and keyring.get_password(SERVICE, genesis_id) is not None:
+    try:
+        held = _held(keyring, genesis_id)
+    except RecordError:
+        if not found:
+            raise
+        return True  # it stood in the file because the keyring could not be used
+    if keyring and held is not None:
         found = True
         keyring.delete_password(SERVICE, genesis_id)
-        if keyring.get_password(SERVICE, genesis_id) is not None:
+        if _held(keyring, genesis_id) is not None:
             raise RecordError(
                 "the system keyring keeps the split seed", fix=f"delete {SERVICE} {genesis_id} there"
             )
@@ -296,10 +301,27 @@ def _keyring() -> Any | None:
     return backend if float(backend.priority) >= 1 else None
 
 
+def _held(keyring: Any | None, genesis_id: str) -> str | None:
+    if keyring is None:
+        return None
+    from keyring.errors import KeyringError
+
+    try:
+        found: str | None = keyring.get_password(SERVICE, genesis_id)
+    except KeyringError:
+        raise RecordError(
+            f"the system keyring cannot be read, and the key of experiment {genesis_id} may be in it",
+            fix="unlock it, in a session that can ask for its password, then run this again",
+        ) from None
+    return found
+
+
 def _stored(keyring: Any, genesis_id: str, text: str) -> bool:
     from keyring.errors import KeyringError
 
     try:
+        if keyring.get_password(SERVICE, genesis_id):
+            raise _exists(genesis_id)
         keyring.set_password(SERVICE, genesis_id, text)
         return bool(keyring.get_password(SERVICE, genesis_id) == text)
     except KeyringError:

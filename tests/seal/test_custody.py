@@ -145,6 +145,23 @@ def test_a_failing_or_plain_text_keyring_is_not_used(state, monkeypatch, backend
     assert load_secret("abc") == made.secret
 
 
+class LockedKeyring(MemoryKeyring):
+    """As a desktop's keyring in a session that cannot ask for its password."""
+
+    def get_password(self, service, username):
+        raise KeyringError("Failed to unlock the collection!")
+
+    set_password = get_password
+
+
+def test_a_locked_keyring_is_no_place_for_a_new_key_and_named_where_it_holds_one(state, monkeypatch):
+    use(monkeypatch, LockedKeyring())
+    assert create_secret("abc").mode == "file"
+    assert forget_secret("abc")
+    with pytest.raises(RecordError, match="the system keyring cannot be read"):
+        load_secret("abc")
+
+
 def test_exclusive_write_keeps_what_is_there(tmp_path):
     path = tmp_path / "x"
     write_private(path, b"1")
