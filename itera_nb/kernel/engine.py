@@ -28,11 +28,11 @@ class IteraEngine(NBClientEngine):  # type: ignore[misc]
             IteraError: Another parameter than `folder` is given, before anything is written; a secret stands
                 in an output, which is removed; a cell ended the run without an error.
         """
-        from itera_nb.kernel.parameters import check_executed, check_given
+        from itera_nb.kernel.parameters import check_given, check_injected
 
         parameters = nb.metadata.papermill.get("parameters") or {}
         check_given(parameters)
-        check_executed(cell.source for cell in nb.cells if INJECTED in cell.metadata.get("tags", ()))
+        check_injected(cell.source for cell in nb.cells if INJECTED in cell.metadata.get("tags", ()))
         folder = _folder(parameters, options.get("input_path"))
         if _is_verdict(folder, options.get("input_path")):
             kernel_name = _restore(nb)

@@ -30,16 +30,18 @@ def check_given(parameters: Mapping[str, Any]) -> None:
 
 
 def check_executed(cells: Iterable[str]) -> None:
-    """Refuse what papermill injected into a running notebook.
+    """`check_injected` of the cells of a running notebook that papermill injected."""
+    check_injected(cell for cell in cells if cell.startswith(_PAPERMILL))
 
-    Args:
-        cells: Source of the cells that have run.
+
+def check_injected(cells: Iterable[str]) -> None:
+    """Refuse injected cells that do anything but set `folder`.
 
     Raises:
-        IteraError: A cell that papermill injected sets another name than `folder`.
+        IteraError: One sets another name, or runs code.
     """
     for cell in cells:
-        if cell.startswith(_PAPERMILL) and (others := [n for n in _assigned(cell) if n != FOLDER]):
+        if others := [name for name in _assigned(cell) if name != FOLDER]:
             raise _not_one(others, written=True)
 
 
@@ -55,8 +57,14 @@ def _not_one(others: Iterable[str], *, written: bool) -> IteraError:
 
 def _assigned(source: str) -> list[str]:
     """Names that a cell sets; what is not a plain assignment counts as one named `code`."""
+    try:
+        nodes = ast.parse(source).body
+    except SyntaxError:
+        return ["code"]
     names: list[str] = []
-    for node in ast.parse(source).body:
+    for node in nodes:
         targets = node.targets if isinstance(node, ast.Assign) else []
         names += [target.id if isinstance(target, ast.Name) else "code" for target in targets] or ["code"]
+        if isinstance(node, ast.Assign) and not isinstance(node.value, ast.Constant) and FOLDER in names:
+            names.append("code")
     return names

@@ -75,6 +75,19 @@ def test_an_injected_cell_of_an_earlier_run_is_refused_too(tmp_path):
     assert not (tmp_path / "out.ipynb").exists()
 
 
+@pytest.mark.parametrize("code", ["open('late', 'w').close()", "folder = open('late', 'w')"])
+def test_what_only_looks_injected_is_refused(tmp_path, code):
+    """Such a cell is kept when the verdict notebook is restored, and does not count for its ticket."""
+    for planted in (code, f"# Parameters\n{code}"):
+        path = notebook(tmp_path / "a.ipynb", 'folder = "."', planted)
+        read = nbformat.read(path, as_version=4)
+        read.cells[1].metadata["tags"] = ["injected-parameters"]
+        nbformat.write(read, path)
+        with pytest.raises(IteraError, match="refused: code"):
+            run(path, tmp_path / "out.ipynb")
+        assert not (tmp_path / "late").exists()
+
+
 def test_plain_papermill_is_refused_by_the_first_cell(make_experiment):
     exp = make_experiment()
     assert in_process("run", exp.experiment.folder).code in {0, 2}, "instantiates the notebooks"
