@@ -5,6 +5,7 @@ from __future__ import annotations
 from itera_nb.exceptions import Refusal
 from itera_nb.experiment import Experiment
 from itera_nb.scoring.attempts import AttemptLog, Codec
+from itera_nb.verdict.promises import batch_suffix
 
 
 def money_left(experiment: Experiment, codec: Codec | None = None) -> float | None:
@@ -18,8 +19,7 @@ def money_left(experiment: Experiment, codec: Codec | None = None) -> float | No
         return None
     spent = _spent(experiment, "runs/attempts.jsonl", None)
     for number in range(1, len(state.batches)):
-        suffix = "" if number == 1 else f"-{number}"
-        spent += _spent(experiment, f"sealed/attempts{suffix}.age", codec)
+        spent += _spent(experiment, f"sealed/attempts{batch_suffix(number)}.age", codec)
     return max(budget - spent, 0.0)
 
 
@@ -58,7 +58,7 @@ def _recorded(experiment: Experiment) -> float:
 
 
 def _foreseen(experiment: Experiment) -> float:
-    """USD of the coming pass at dev's mean prices; arms of unknown price count nothing."""
+    """USD of the coming pass at dev's mean prices, a judge's included; what is unknown counts nothing."""
     dev, locked = experiment.state.scored("dev"), experiment.state.last("locked")
     if dev is None or locked is None:
         return 0.0
@@ -68,4 +68,5 @@ def _foreseen(experiment: Experiment) -> float:
         arms = dev.body["arms"]
         known = arms.get(line["head"], arms.get(line["arm"], {})).get("cost_per_1k_usd")
         total += (known or 0.0) / 1000 * rows * int(line["trials"])
-    return total
+    judge = dev.body.get("judge") or {}
+    return total + float(judge.get("cost_usd") or 0.0) / int(dev.body["n"]) * rows

@@ -55,6 +55,7 @@ from itera_nb.verdict import tickets
 from itera_nb.verdict.bundle import pack
 from itera_nb.verdict.money import money_left, require_money
 from itera_nb.verdict.preflight import require_ready
+from itera_nb.verdict.promises import batch_suffix
 from itera_nb.verdict.record import Verdict
 from itera_nb.verdict.rule import evaluate, retrospective
 from itera_nb.verdict.second_opinion import second_judge
@@ -65,7 +66,6 @@ if TYPE_CHECKING:
 
 CLAIM_COMMAND = "ITERA_CLAIM_COMMAND"
 """Environment variable: a command that makes the claim known elsewhere before the rows are opened."""
-RESULTS, ROWS = "runs/test.parquet", "runs/test-rows.parquet"
 PUBLISHED = ["id", "arm", "trial", "status", "score", "modes", "cost_usd", "latency_ms", "amortised"]
 JUDGED = ["judged", "judge_calls", "judge_usd", "conflict"]
 
@@ -130,11 +130,14 @@ def _open_and_decide(experiment: Experiment, nonce: str) -> dict[str, Any]:
     codec = AgeLines(recipients, secret.identity)
     results, rows = _with_earlier(experiment, *_score(experiment, secret.identity, codec, left))
     verdict = decide(experiment, results, rows)
+    # With names of its own: until this verdict is recorded, the earlier one's files must be what it says.
+    suffix = batch_suffix(len(state.batches))
+    files = {"results": f"runs/test{suffix}.parquet", "rows": f"runs/test-rows{suffix}.parquet"}
     body = {
         "outcome": verdict.outcome,
         "arm": verdict.arm,
-        "results": {"file": RESULTS, "sha256": experiment.write_frame(RESULTS, results)},
-        "rows": {"file": ROWS, "sha256": experiment.write_frame(ROWS, rows)},
+        "results": {"file": files["results"], "sha256": experiment.write_frame(files["results"], results)},
+        "rows": {"file": files["rows"], "sha256": experiment.write_frame(files["rows"], rows)},
         "resumes": len(experiment.state.all("resumed")),
         "verdict": verdict.as_json(),
     }
@@ -238,7 +241,7 @@ def _score(
     """Score every locked arm on every sealed row; returns published results and the rows' strata."""
     spec, locked = experiment.spec, experiment.state.the("locked")
     batches = experiment.state.batches
-    sealed, suffix = batches[-1], "" if len(batches) == 1 else f"-{len(batches)}"
+    sealed, suffix = batches[-1], batch_suffix(len(batches))
     arms = locked_arms(experiment, locked)
     trials = {line["arm"]: int(line["trials"]) for line in locked.body["lines"]}
     seal = sealed.body["sealed"]

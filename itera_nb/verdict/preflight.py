@@ -14,6 +14,7 @@ from itera_nb.protocol import PHASES, State, blockers, happened, may_open
 from itera_nb.scoring.package import package_hash
 from itera_nb.seal import anchors
 from itera_nb.seal.parquet import file_sha256
+from itera_nb.verdict.promises import promises
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,16 +92,16 @@ def require_ready(experiment: Experiment) -> None:
 
 
 def _sealed(experiment: Experiment) -> Condition:
+    """The rows, and the fingerprints by which leaked ones are found: anyone could seal others, or none."""
     name = "the sealed file is the one that was sealed"
-    batches = experiment.state.batches
-    for number, record in enumerate(batches, start=1):
-        file = "test.parquet" if number == 1 else f"test-{number}.parquet"
-        path = experiment.path("sealed", file)
+    sealed = [p for p in promises(experiment.state) if p.file.startswith("sealed/")]
+    for promise in sealed:
+        path = experiment.path(promise.file)
         if not path.is_file():
-            return Condition(name, False, f"{file} is missing")
-        if file_sha256(path) != record.body["sealed"]["sha256"]:
-            return Condition(name, False, f"the hash of {file} differs from the record")
-    return Condition(name, bool(batches), "hash matches" if batches else "nothing is sealed")
+            return Condition(name, False, f"{path.name} is missing")
+        if file_sha256(path) != promise.sha256:
+            return Condition(name, False, f"the hash of {path.name} differs from the record")
+    return Condition(name, bool(sealed), "hash matches" if sealed else "nothing is sealed")
 
 
 def _clean(experiment: Experiment) -> Condition:

@@ -30,6 +30,11 @@ class Promise:
     record: Record
 
 
+def batch_suffix(number: int) -> str:
+    """What ends the names of a sealed batch's files: nothing for the first, "-2" for the top-up."""
+    return "" if number == 1 else f"-{number}"
+
+
 def promises(state: State) -> Iterator[Promise]:
     """Every promised file, by its latest record."""
     latest: dict[str, Promise] = {}

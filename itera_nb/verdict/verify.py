@@ -19,6 +19,8 @@ from itera_nb.verdict.opening import decide
 from itera_nb.verdict.promises import ROWS, promises
 
 DERIVED = ("conclusion.html",)
+STATED = ("verdict", "outcome", "arm")
+"""What a verdict's record says of the decision: all of it, and its banner, which is what others read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +141,6 @@ def _recomputed(experiment: Experiment, state: State) -> Finding:
     results = experiment.read_frame(record.body["results"]["file"])
     rows = experiment.read_frame(record.body["rows"]["file"])
     again = json.loads(json.dumps(decide(experiment, results, rows).as_json()))
-    same = again == record.body["verdict"]
+    same = (again, again["outcome"], again["arm"]) == tuple(record.body[k] for k in STATED)
     words = "gives the recorded verdict" if same else "does not give the recorded verdict"
     return Finding(same, f"the rule, applied again to the published scores, {words}", record.seq)

@@ -174,7 +174,16 @@ def test_verify_as_a_command_exits_4(finished):
     assert "Traceback" not in done.text
 
 
-def test_a_verdict_that_the_rows_do_not_give_is_found(copy):
+def _estimate(body):
+    body["verdict"]["records"][0]["estimate"] += 0.1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [_estimate, lambda body: body.update(arm="another"), lambda body: body.update(outcome="kill")],
+    ids=["estimate", "winner", "outcome"],
+)
+def test_a_verdict_that_the_rows_do_not_give_is_found(copy, change):
     """Someone who rewrites the ledger whole, and its remembered head, still has to make the rows agree."""
     from itera_nb.ledger import Ledger
     from itera_nb.seal import heads
@@ -185,7 +194,7 @@ def test_a_verdict_that_the_rows_do_not_give_is_found(copy):
     ledger = Ledger(path)
     for record in records:
         if record["type"] == "verdict":
-            record["body"]["verdict"]["records"][0]["estimate"] += 0.1
+            change(record["body"])
         ledger.append(record["type"], record["body"])
     genesis = records[0]["body"]["genesis_id"]
     stored = next((copy.root / "state" / "heads").glob(f"{genesis}*.json"))

@@ -14,10 +14,12 @@ from world import decide, go, open_test
 
 from itera_nb.exceptions import IteraError, RecordError, Refusal
 from itera_nb.experiment import Experiment
+from itera_nb.kernel.provisioner import Run, ticket_for
+from itera_nb.scoring.package import verdict_cells, verdict_template
 from itera_nb.seal.custody import IDENTITY
 from itera_nb.seal.recipients import FILE
 from itera_nb.verdict import bundle
-from itera_nb.verdict.opening import CLAIM_COMMAND
+from itera_nb.verdict.opening import CLAIM_COMMAND, open_and_decide
 from itera_nb.verdict.verify import verify
 
 SPY = """\
@@ -121,6 +123,30 @@ def test_a_clone_opens_once_and_tops_up_with_the_recipients_key_alone(locked, tm
     assert sum(f.what == "the verdict was made with the recipient's key" for f in report.findings) == 2
     monkeypatch.delenv(IDENTITY)
     assert "the private key that did" in verify(theirs).level
+
+
+def test_a_top_up_that_ends_before_its_record_is_finished(make_experiment, tmp_path, monkeypatch):
+    """Its files are written and its verdict is not: the first batch's scores must still be what was recorded."""
+    exp = make_experiment(rows=40, effect=0.04, discordance=0.24, run="trials = 1")
+    go(exp)
+    assert decide(exp)["outcome"] == "inconclusive"
+    fresh_rows(tmp_path / "new.csv", 60)
+    exp.extend(tmp_path / "new.csv")
+
+    def killed(self, event, body):
+        if event == "verdict":
+            raise KeyboardInterrupt
+        return record(self, event, body)
+
+    record = Experiment.record
+    monkeypatch.setattr(Experiment, "record", killed)
+    ticket = ticket_for(Run(exp.experiment.folder, verdict_template(), verdict_cells()), kernel="test")
+    with pytest.raises(KeyboardInterrupt):
+        open_and_decide(Experiment(exp.experiment.folder), ticket.nonce)
+    monkeypatch.setattr(Experiment, "record", record)
+    assert exp.experiment.state.pass_open
+    assert decide(exp)["verdict"]["records"][0]["n"] > 12
+    assert [f.what for f in verify(exp.experiment).findings if not f.holds] == []
 
 
 def test_an_opening_written_by_hand_is_not_resumed(locked, tmp_path, state, monkeypatch):

@@ -3,7 +3,12 @@
 import pytest
 
 from itera_nb.exceptions import Refusal
+from itera_nb.ledger import Record
+from itera_nb.protocol import State
+from itera_nb.seal.fingerprints import IndexBuilder
+from itera_nb.seal.index_file import encrypt
 from itera_nb.verdict import preflight
+from itera_nb.verdict.money import require_money
 from itera_nb.verdict.preflight import conditions, require_ready
 
 
@@ -49,6 +54,14 @@ def test_every_condition_is_looked_at_again(locked, monkeypatch):
     assert refused(locked) == "SG32"
     sealed.write_bytes(intact)
 
+    prints = locked.path("sealed", "scan.age")
+    intact = prints.read_bytes()
+    recipients = locked.state.the("sealed").body["sealed"]["recipients"]
+    prints.write_bytes(encrypt(IndexBuilder().build(), recipients, locked.genesis, own_key=True))
+    assert failed(locked) == ["the sealed file is the one that was sealed"], "it would find no leaked row"
+    assert refused(locked) == "SG32"
+    prints.write_bytes(intact)
+
     arm = locked.path("snapshot", "arms", "better.py")
     code = arm.read_bytes()
     arm.write_bytes(code + b"# edited\n")
@@ -77,3 +90,32 @@ def test_before_the_lock_nothing_is_ready(make_experiment):
     experiment = make_experiment().experiment
     assert refused(experiment) == "SG01"
     assert len(failed(experiment)) >= 3
+
+
+class Priced:
+    """An experiment of one free arm whose dev scores, of 50 rows, cost a judge half a dollar; 100 test rows."""
+
+    def __init__(self):
+        bodies = {
+            "sealed": {"counts": {"test": 100}},
+            "scored": {
+                "rows": "dev",
+                "iteration": None,
+                "n": 50,
+                "arms": {"base": {"cost_per_1k_usd": 0.0}},
+                "judge": {"cost_usd": 0.5},
+            },
+            "locked": {"lines": [{"arm": "base", "head": "base", "trials": 1}]},
+        }
+        self.state = State(
+            tuple(Record(n, "", type_, "", body, "") for n, (type_, body) in enumerate(bodies.items(), 1))
+        )
+
+    def refuse(self, refusal):
+        raise refusal
+
+
+def test_what_a_judge_will_cost_is_foreseen_too():
+    require_money(Priced(), 1.0)
+    with pytest.raises(Refusal, match=r"about \$1\.00, and \$0\.90"):
+        require_money(Priced(), 0.9)
