@@ -28,8 +28,8 @@ def new(file: Path, name: str) -> None:
     """Make a custodian's private key in FILE (mode 0600, outside any repository); prints the public one."""
     import pyrage
 
-    from itera_nb.seal.anchors import root_of
     from itera_nb.seal.custody import write_private
+    from itera_nb.seal.git import root_of
     from itera_nb.seal.recipients import FILE, Recipient
 
     folder = file.resolve().parent

@@ -17,6 +17,7 @@ from typing import Any
 
 from jupyter_client.provisioning import LocalProvisioner
 
+from itera_nb.exceptions import IteraError
 from itera_nb.kernel.ticket import DESCRIPTOR, INLINE
 
 SESSION = "JPY_SESSION_NAME"
@@ -80,8 +81,6 @@ class SealProvisioner(LocalProvisioner):  # type: ignore[misc]
             self._pipe = None
 
     def _message(self, session: str | None) -> dict[str, Any]:
-        from itera_nb.exceptions import IteraError
-
         try:
             run = _of_engine.get() or (read_run(Path(session)) if session else None)
             return asdict(ticket_for(run, kernel=str(self.kernel_id)))
@@ -105,8 +104,6 @@ def folder_of(folder: Path) -> Path:
     Raises:
         IteraError: Neither is one.
     """
-    from itera_nb.exceptions import IteraError
-
     for place in (folder, folder.parent):
         if (place / "experiment.toml").is_file():
             return place
@@ -119,7 +116,6 @@ def ticket_for(run: Run | None, *, kernel: str) -> Any:
     Raises:
         IteraError: Why it gets none.
     """
-    from itera_nb.exceptions import IteraError
     from itera_nb.ledger import Ledger
     from itera_nb.protocol import State
     from itera_nb.scoring.package import VERDICT, verdict_cells

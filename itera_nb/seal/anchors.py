@@ -17,6 +17,7 @@ from pathlib import Path
 
 from itera_nb.exceptions import IteraError, RecordError
 from itera_nb.ledger import Record
+from itera_nb.seal.git import blobs, git, root_of
 
 TRAILER = "Itera-Ledger-Head"
 LEDGER = "ledger.jsonl"
@@ -56,12 +57,6 @@ def trailer(records: Sequence[Record]) -> str:
 def genesis_of(records: Sequence[Record]) -> str:
     """The experiment's id, or "" for an empty ledger."""
     return str(records[0].body.get("genesis_id", "")) if records else ""
-
-
-def root_of(folder: Path) -> Path | None:
-    """The root of the git repository that holds a folder; None without one, or without git."""
-    found = _git(folder, "rev-parse", "--show-toplevel")
-    return Path(found.decode().strip()) if found else None
 
 
 def history(folder: Path) -> tuple[Anchor, ...]:
@@ -123,15 +118,15 @@ def broken_commits(folder: Path, base: str) -> list[str]:
     root = root_of(folder)
     if root is None:
         raise IteraError(f"{folder} is in no git repository", fix="run it in a clone")
-    if _git(root, "rev-parse", "--is-shallow-repository").strip() == b"true":
+    if git(root, "rev-parse", "--is-shallow-repository").strip() == b"true":
         raise IteraError(
             "this clone is shallow: parents are missing", fix="git fetch --unshallow (fetch-depth: 0)"
         )
-    if not _git(root, "rev-parse", "--verify", "--quiet", f"{base}^{{commit}}"):
+    if not git(root, "rev-parse", "--verify", "--quiet", f"{base}^{{commit}}"):
         raise IteraError(f"{base} names no commit here", fix="git fetch origin, or another --against")
     trees = _Trees(root)
     wrong: list[str] = []
-    for line in _git(root, "rev-list", "--parents", "HEAD", f"^{base}").decode().splitlines():
+    for line in git(root, "rev-list", "--parents", "HEAD", f"^{base}").decode().splitlines():
         child, *parents = line.split()
         for parent in parents:
             wrong += _lost(trees.ledgers(parent), trees.ledgers(child), f"commit {child[:10]}", parent[:10])
@@ -153,9 +148,9 @@ def commit(folder: Path, records: Sequence[Record], message: str) -> str:
     if root is None:
         raise IteraError(f"{folder} is in no git repository", fix="git init, or keep the printed head")
     _do(root, "add", "--", str(folder))
-    if _git(root, "status", "--porcelain", "--", str(folder)):
+    if git(root, "status", "--porcelain", "--", str(folder)):
         _do(root, "commit", "-m", message, "--trailer", trailer(records), "--only", "--", str(folder))
-    return _git(root, "rev-parse", "HEAD").decode().strip()
+    return git(root, "rev-parse", "HEAD").decode().strip()
 
 
 def claim(folder: Path, records: Sequence[Record], remote: str) -> str:
@@ -193,7 +188,7 @@ def claim(folder: Path, records: Sequence[Record], remote: str) -> str:
 
 def _tagged(root: Path, tag: str) -> str:
     """The commit that a tag stands on; "" if there is no such tag."""
-    return _git(root, "rev-parse", "--verify", "--quiet", f"refs/tags/{tag}^{{commit}}").decode().strip()
+    return git(root, "rev-parse", "--verify", "--quiet", f"refs/tags/{tag}^{{commit}}").decode().strip()
 
 
 def _claimed(folder: Path, records: Sequence[Record], remote: str, event: str, name: str) -> str:
@@ -202,7 +197,7 @@ def _claimed(folder: Path, records: Sequence[Record], remote: str, event: str, n
     tag = f"itera/{genesis_of(records)}/{name}-{len(seqs)}"
     root = root_of(folder) or folder
     if known := _tagged(root, tag):
-        if _git(root, "merge-base", known, "HEAD").decode().strip() == known:
+        if git(root, "merge-base", known, "HEAD").decode().strip() == known:
             _require_held(root, known, folder, seqs[-1], tag)
         else:
             raise RecordError(
@@ -212,7 +207,7 @@ def _claimed(folder: Path, records: Sequence[Record], remote: str, event: str, n
             )
         return tag
     made = commit(folder, records, f"{folder.name}: {event.replace('_', ' ')} (record {seqs[-1]})")
-    branch = _git(root, "symbolic-ref", "--short", "HEAD").decode().strip()
+    branch = git(root, "symbolic-ref", "--short", "HEAD").decode().strip()
     to_branch = [f"{made}:refs/heads/{branch}"] if branch else []
     _do(root, "push", "--quiet", "--atomic", remote, *to_branch, f"{made}:refs/tags/{tag}")
     return tag
@@ -254,7 +249,7 @@ class _Trees:
 
     def ledgers(self, commit: str) -> dict[str, bytes]:
         if commit not in self._trees:
-            listed = _git(self._root, "ls-tree", "-r", "-z", commit).decode("utf-8", "surrogateescape")
+            listed = git(self._root, "ls-tree", "-r", "-z", commit).decode("utf-8", "surrogateescape")
             found = (entry.partition("\t") for entry in listed.split("\0") if entry)
             entries = {path: head.split() for head, _, path in found if Path(path).name == LEDGER}
             # What a link points at could be anything in each commit: to this check it never goes on.
@@ -266,7 +261,7 @@ class _Trees:
 
     def _blob(self, blob: str) -> bytes:
         if blob not in self._blobs:
-            self._blobs[blob] = _git(self._root, "cat-file", "blob", blob)
+            self._blobs[blob] = git(self._root, "cat-file", "blob", blob)
         return self._blobs[blob]
 
 
@@ -293,7 +288,7 @@ def _committed(folder: Path) -> Iterator[Anchor]:
         return
     above = _place(folder, root).split("/")[:-2]
     beside = "".join(re.sub(r"([*?[\\])", r"\\\1", part) + "/" for part in above)
-    raw = _git(
+    raw = git(
         folder,
         "log",
         "--all",
@@ -318,11 +313,10 @@ def _committed(folder: Path) -> Iterator[Anchor]:
             blob = ""
         elif field:
             commit = field
-    kept = [(blob, path, commit) for (blob, path), commit in newest.items() if set(blob) != {"0"}]
-    for (_, path, commit_), data in zip(kept, _blobs(folder, [blob for blob, _, _ in kept]), strict=True):
-        lines = data.splitlines()
-        if lines:
-            yield Anchor(_genesis(lines[0]), len(lines), hashlib.sha256(lines[-1]).hexdigest(), commit_, path)
+    contents = dict(blobs(folder, {blob for blob, _ in newest}))
+    for (blob, path), commit in newest.items():
+        if lines := contents.get(blob, b"").splitlines():
+            yield Anchor(_genesis(lines[0]), len(lines), hashlib.sha256(lines[-1]).hexdigest(), commit, path)
 
 
 def _genesis(line: bytes) -> str:
@@ -332,21 +326,10 @@ def _genesis(line: bytes) -> str:
         return BROKEN
 
 
-def _blobs(folder: Path, ids: Sequence[str]) -> Iterator[bytes]:
-    """The contents of blobs, through one process."""
-    data = _git(folder, "cat-file", "--batch", stdin="\n".join(ids).encode() + b"\n") if ids else b""
-    at = 0
-    for _ in ids:
-        end = data.index(b"\n", at)
-        size = int(data[at:end].split()[2])
-        yield data[end + 1 : end + 1 + size]
-        at = end + size + 2
-
-
 def _trailers(folder: Path) -> Iterator[Anchor]:
     form = f"--format=%H %(trailers:key={TRAILER},valueonly,separator=%x2C)"
     for line in (
-        _git(folder, "log", "--all", f"--grep={TRAILER}", form).decode("utf-8", "replace").splitlines()
+        git(folder, "log", "--all", f"--grep={TRAILER}", form).decode("utf-8", "replace").splitlines()
     ):
         commit, _, values = line.partition(" ")
         for value in values.split(","):
@@ -354,17 +337,3 @@ def _trailers(folder: Path) -> Iterator[Anchor]:
             seq, _, sha256 = head.partition(":")
             if seq.isdigit() and int(seq) and genesis:
                 yield Anchor(genesis, int(seq), sha256, commit)
-
-
-def _git(folder: Path, *arguments: str, stdin: bytes = b"") -> bytes:
-    """What git prints; nothing if it is not installed or refuses."""
-    try:
-        done = subprocess.run(  # noqa: S603 - git with our own arguments
-            ["git", "-C", str(folder), *arguments],  # noqa: S607 - the user's own git
-            input=stdin,
-            capture_output=True,
-            check=False,
-        )
-    except OSError:
-        return b""
-    return done.stdout if done.returncode == 0 else b""

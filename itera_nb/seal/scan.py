@@ -6,7 +6,6 @@ import hashlib
 import hmac
 import json
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -17,6 +16,7 @@ from typing import Any
 
 from itera_nb.seal.custody import write_private
 from itera_nb.seal.fingerprints import Found, Index
+from itera_nb.seal.git import blobs, git
 from itera_nb.seal.readings import readings
 
 MAX_FILE = 32 * 2**20
@@ -99,10 +99,10 @@ def project_files(root: Path) -> list[Path]:
 
     Checkpoints of notebooks are looked at though git ignores them, and repositories inside as they lie there.
     """
-    listed = _git(root, "ls-files", "-z", "-co", "--exclude-standard")
-    if listed is None:
+    listed = git(root, "ls-files", "-z", "-co", "--exclude-standard")
+    if not listed:
         return list(below(root))
-    kept = _git(root, "ls-files", "-z", "-oi", "--exclude-standard", "--", CHECKPOINTS) or b""
+    kept = git(root, "ls-files", "-z", "-oi", "--exclude-standard", "--", CHECKPOINTS)
     paths = [root / os.fsdecode(name) for name in (listed + kept).split(b"\0") if name]
     return [
         file
@@ -201,12 +201,13 @@ class Scanner:
 
     def _scan_objects(self, root: Path) -> None:
         """Look at every blob that git holds, whether or not anything still names it."""
-        listed = _git(
+        listed = git(
             root, "cat-file", "--batch-all-objects", "--batch-check=%(objecttype) %(objectname) %(objectsize)"
         )
-        blobs = [line.split() for line in (listed or b"").decode().splitlines() if line.startswith("blob ")]
         wanted, left = [], MAX_TOTAL
-        for _, name, size in blobs:
+        for kind, name, size in map(str.split, listed.decode().splitlines()):
+            if kind != "blob":
+                continue
             self._objects += 1
             if name in self._clean or name in self._seen:
                 continue
@@ -215,7 +216,7 @@ class Scanner:
                 continue
             left -= int(size)
             wanted.append(name)
-        for number, (name, data) in enumerate(_blobs(root, wanted)):
+        for number, (name, data) in enumerate(blobs(root, wanted)):
             self._say(f"scan: {number + 1:,} of {len(wanted):,} git objects")
             self._look(f"{OBJECT}{name[:12]}", name, data)
         if any(name.startswith(OBJECT) for name in (*(hit.file for hit in self._hits), *self._copies)):
@@ -286,37 +287,9 @@ def _file_id(path: Path) -> str:
 
 def _paths_in_git(root: Path) -> dict[str, str]:
     """The name of a git object -> the same with a path that it has or had in some commit."""
-    listed = (_git(root, "rev-list", "--all", "--objects") or b"").decode("utf-8", "replace")
+    listed = git(root, "rev-list", "--all", "--objects").decode("utf-8", "replace")
     named = (line.partition(" ") for line in listed.splitlines())
     return {f"{OBJECT}{id_[:12]}": f"{OBJECT}{id_[:12]} ({path})" for id_, _, path in named if path}
-
-
-def _blobs(root: Path, names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
-    """The bytes of git objects, one after the other."""
-    if not names:
-        return
-    command = ["git", "-C", str(root), "cat-file", "--batch"]
-    with subprocess.Popen(  # noqa: S603 - fixed words
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    ) as git:
-        assert git.stdin is not None
-        assert git.stdout is not None
-        for name in names:
-            git.stdin.write(f"{name}\n".encode())
-            git.stdin.flush()
-            head = git.stdout.readline().split()
-            if len(head) == 3:
-                yield name, git.stdout.read(int(head[2]))
-                git.stdout.read(1)
-
-
-def _git(root: Path, *arguments: str) -> bytes | None:
-    """What git prints about a work tree; None without git or outside of one."""
-    try:
-        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, check=False)  # noqa: S603, S607
-    except OSError:
-        return None
-    return done.stdout if done.returncode == 0 else None
 
 
 def tell_stderr(line: str) -> None:

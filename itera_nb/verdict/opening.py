@@ -209,14 +209,12 @@ def _with_earlier(
     first = experiment.state.last("verdict")
     if first is None:
         return results, rows
-    before = [
-        experiment.read_frame(first.body[part]["file"], sha256=first.body[part]["sha256"])
-        for part in ("results", "rows")
-    ]
-    return (
-        pd.concat([before[0], results], ignore_index=True),
-        pd.concat([before[1], rows], ignore_index=True),
-    )
+
+    def joined(part: str, later: pd.DataFrame) -> pd.DataFrame:
+        earlier = experiment.read_frame(first.body[part]["file"], sha256=first.body[part]["sha256"])
+        return pd.concat([earlier, later], ignore_index=True)
+
+    return joined("results", results), joined("rows", rows)
 
 
 def decide(experiment: Experiment, results: pd.DataFrame, rows: pd.DataFrame) -> Verdict:

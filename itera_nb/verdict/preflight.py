@@ -13,6 +13,7 @@ from itera_nb.ledger import Record
 from itera_nb.protocol import PHASES, State, blockers, happened, may_open
 from itera_nb.scoring.package import package_hash
 from itera_nb.seal import anchors
+from itera_nb.seal.git import UNREAD, unread
 from itera_nb.seal.parquet import file_sha256
 from itera_nb.verdict.promises import promises
 
@@ -39,9 +40,8 @@ def conditions(experiment: Experiment) -> list[Condition]:
         Condition("the protocol allows it", refusal is None, refusal.what if refusal else "it does"),
     ]
     forked = anchors.faults(experiment.folder, state.records, anchors.history(experiment.folder))
-    found.append(
-        Condition("git knows no other history of it", not forked, forked[0] if forked else "none was found")
-    )
+    nothing = UNREAD if unread(experiment.folder) else "none was found"
+    found.append(Condition("git knows no other history of it", not forked, forked[0] if forked else nothing))
     changed = differences(experiment, state) if state.has("frame_locked") else ["nothing is locked"]
     found.append(
         Condition("experiment.toml and arms are as locked", not changed, "; ".join(changed) or "unchanged")

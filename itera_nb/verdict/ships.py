@@ -10,8 +10,8 @@ from pathlib import Path
 
 from itera_nb.exceptions import IteraError
 from itera_nb.experiment import Experiment
-from itera_nb.seal.anchors import root_of
 from itera_nb.seal.custody import IDENTITY, has_identity
+from itera_nb.seal.git import root_of
 from itera_nb.spec import ArmSpec
 from itera_nb.verdict.verify import verify
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from itera_nb.arms.lock import LOCKING, toml_hash
 from itera_nb.exceptions import RecordError, Refusal
@@ -14,6 +14,8 @@ from itera_nb.ledger import backward_times
 from itera_nb.protocol import State
 from itera_nb.seal import anchors
 from itera_nb.seal.custody import IDENTITY, has_identity
+from itera_nb.seal.git import UNREAD, unread
+from itera_nb.seal.parquet import file_sha256
 from itera_nb.verdict import voucher
 from itera_nb.verdict.opening import decide
 from itera_nb.verdict.promises import ROWS, promises
@@ -67,7 +69,7 @@ def verify(experiment: Experiment) -> Report:
         if not path.is_file() and promise.file.startswith(ROWS):
             absent += 1
             continue
-        same = path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == promise.sha256
+        same = _is(path, promise.sha256)
         fault = "is as recorded" if same else ("was changed" if path.is_file() else "is missing")
         findings.append(Finding(same, f"{promise.file} {fault}", promise.record.seq))
     findings += _arms(experiment, state)
@@ -80,8 +82,14 @@ def verify(experiment: Experiment) -> Report:
         level = "record only: files with rows are not here, so the verdict was not computed again"
     if state.has("verdict") and experiment.custody.escrow and not vouched:
         level += f"; who decided is seen with the private key that did: {IDENTITY}=… itera verify"
+    if unread(experiment.folder):
+        level += f"; git: {UNREAD}"
     made = sum(f.holds for f in vouched)
     return Report(findings, level, vouched=made == len(state.all("verdict")) > 0)
+
+
+def _is(path: Path, sha256: str) -> bool:
+    return path.is_file() and file_sha256(path) == sha256
 
 
 def _chain(state: State) -> Finding:
@@ -116,8 +124,7 @@ def _arms(experiment: Experiment, state: State) -> Iterator[Finding]:
     for file, sha256 in locked.body["files"].items():
         if file.startswith("pythonpath/"):
             continue
-        path = experiment.path(file)
-        same = path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == sha256
+        same = _is(experiment.path(file), sha256)
         yield Finding(same, f"{file} {'is as locked' if same else 'is not what was locked'}", locked.seq)
 
 

@@ -8,6 +8,7 @@ import pytest
 from itera_nb.exceptions import IteraError, RecordError
 from itera_nb.ledger import Ledger
 from itera_nb.seal import anchors
+from itera_nb.seal.git import unread
 
 
 @pytest.fixture(autouse=True)
@@ -95,6 +96,14 @@ def test_outside_a_repository_nothing_is_known(tmp_path):
         anchors.broken_commits(tmp_path, "HEAD")
     with pytest.raises(IteraError, match="in no git repository"):
         anchors.commit(tmp_path / "fees", Ledger(tmp_path / "fees" / "ledger.jsonl").records(), "m")
+
+
+def test_a_repository_that_git_refuses_is_not_taken_for_none(place):
+    """As in a container where another user owns the clone: what was not compared is not said to agree."""
+    (place.root / ".git" / "HEAD").write_text("")
+    assert anchors.history(place.folder) == ()
+    assert unread(place.folder)
+    assert not unread(place.root.parent)
 
 
 def test_rolled_back_by_whole_records(place):

@@ -223,7 +223,7 @@ def test_objects_are_named_by_one_question_to_git(project, monkeypatch):
         git(project, "commit", "-qm", "x")
     asked = []
     monkeypatch.setattr(
-        scan_module, "_git", lambda root, *a, ask=scan_module._git: asked.append(a) or ask(root, *a)
+        scan_module, "git", lambda root, *a, ask=scan_module.git: asked.append(a) or ask(root, *a)
     )
     found = look(project, [], history=project)
     assert {hit.file.split()[-1] for hit in found.hits} == {"(note.md)"}

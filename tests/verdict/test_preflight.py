@@ -45,6 +45,11 @@ def test_every_condition_is_looked_at_again(locked, monkeypatch):
     assert failed(locked) == []
     require_ready(locked)
 
+    (locked.folder / ".git").write_text("gitdir: nowhere")
+    (said,) = [c.detail for c in conditions(locked) if c.name.startswith("git")]
+    assert "cannot be read" in said
+    (locked.folder / ".git").unlink()
+
     sealed = locked.path("sealed", "test.parquet")
     intact = sealed.read_bytes()
     sealed.write_bytes(intact[:-1] + bytes([intact[-1] ^ 1]))
