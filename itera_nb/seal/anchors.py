@@ -124,13 +124,14 @@ def broken_commits(folder: Path, base: str) -> list[str]:
         )
     if not git(root, "rev-parse", "--verify", "--quiet", f"{base}^{{commit}}"):
         raise IteraError(f"{base} names no commit here", fix="git fetch origin, or another --against")
-    trees = _Trees(root)
+    seen: dict[str, bytes] = {}
     wrong: list[str] = []
     for line in git(root, "rev-list", "--parents", "HEAD", f"^{base}").decode().splitlines():
         child, *parents = line.split()
+        after = _ledgers(root, child, seen)
         for parent in parents:
-            wrong += _lost(trees.ledgers(parent), trees.ledgers(child), f"commit {child[:10]}", parent[:10])
-    head = trees.ledgers("HEAD")
+            wrong += _lost(_ledgers(root, parent, seen), after, f"commit {child[:10]}", parent[:10])
+    head = _ledgers(root, "HEAD", seen)
     now = {path: (root / path).read_bytes() for path in head if (root / path).is_file()}
     return [*wrong, *_lost(head, now, "the working tree", "HEAD")]
 
@@ -216,7 +217,7 @@ def _claimed(folder: Path, records: Sequence[Record], remote: str, event: str, n
 def _require_held(root: Path, commit: str, folder: Path, seq: int, tag: str) -> None:
     """Refuse a tag that was made before the record it names: it would let every later history through."""
     own = (folder / LEDGER).read_bytes()
-    held = (data for data in _Trees(root).ledgers(commit).values() if own.startswith(data))
+    held = (data for data in _ledgers(root, commit, {}).values() if own.startswith(data))
     if max((data.count(b"\n") for data in held), default=0) < seq:
         raise RecordError(
             f"{tag} stands on commit {commit[:10]}, which does not hold record {seq}: it was made before",
@@ -239,30 +240,17 @@ def _do(root: Path, *arguments: str) -> None:
         )
 
 
-class _Trees:
-    """The ledgers of commits: path -> bytes; a blob is read once."""
-
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        self._trees: dict[str, dict[str, bytes]] = {}
-        self._blobs: dict[str, bytes] = {}
-
-    def ledgers(self, commit: str) -> dict[str, bytes]:
-        if commit not in self._trees:
-            listed = git(self._root, "ls-tree", "-r", "-z", commit).decode("utf-8", "surrogateescape")
-            found = (entry.partition("\t") for entry in listed.split("\0") if entry)
-            entries = {path: head.split() for head, _, path in found if Path(path).name == LEDGER}
-            # What a link points at could be anything in each commit: to this check it never goes on.
-            self._trees[commit] = {
-                path: LINK + commit.encode() if mode == SYMLINK else self._blob(blob)
-                for path, (mode, _, blob) in entries.items()
-            }
-        return self._trees[commit]
-
-    def _blob(self, blob: str) -> bytes:
-        if blob not in self._blobs:
-            self._blobs[blob] = git(self._root, "cat-file", "blob", blob)
-        return self._blobs[blob]
+def _ledgers(root: Path, commit: str, seen: dict[str, bytes]) -> dict[str, bytes]:
+    """The ledgers of a commit: path -> bytes; blobs in `seen` are not read again."""
+    listed = git(root, "ls-tree", "-r", "-z", commit).decode("utf-8", "surrogateescape")
+    found = (entry.partition("\t") for entry in listed.split("\0") if entry)
+    entries = {path: head.split() for head, _, path in found if Path(path).name == LEDGER}
+    seen |= blobs(root, {blob for _, _, blob in entries.values()} - seen.keys())
+    # What a link points at could be anything in each commit, what git cannot show too: neither ever goes on.
+    return {
+        path: seen[blob] if mode != SYMLINK and blob in seen else LINK + commit.encode()
+        for path, (mode, _, blob) in entries.items()
+    }
 
 
 def _lost(before: dict[str, bytes], after: dict[str, bytes], child: str, parent: str) -> Iterator[str]:

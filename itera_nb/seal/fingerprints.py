@@ -138,35 +138,34 @@ class Index:
 
     def find(self, text: bytes) -> Found:
         """Rows whose text stands in `text` (UTF-8)."""
-        passages, grams, wholes, heads = self._places(text)
+        places = self._places(text)
         # One run of eight words is a phrase that anybody may write.
-        by_words = self.grams.rows_at(grams, 2)
+        by_words = self.grams.rows_at(places["grams"], 2)
+        heads = places["heads"]
         cut_short = self.heads.rows[heads[~self.heads.shared[heads]]]
-        found = frozenset(np.r_[self.passages.rows_at(passages, 1), by_words, cut_short].tolist())
-        return Found(found, frozenset(np.unique(self.wholes.rows[wholes]).tolist()) - found)
+        found = frozenset(np.r_[self.passages.rows_at(places["passages"], 1), by_words, cut_short].tolist())
+        return Found(found, frozenset(np.unique(self.wholes.rows[places["wholes"]]).tolist()) - found)
 
     def without(self, texts: Iterable[bytes]) -> Index:
         """The index less what these texts hold too: it says nothing about where it was read."""
         held = [self._places(text) for text in texts]
         if not held:
             return self
-        parts = (np.unique(np.concatenate(kind)) for kind in zip(*held, strict=True))
-        kinds = (self.passages, self.grams, self.wholes, self.heads)
-        kept = [p.without(at) for p, at in zip(kinds, parts, strict=True)]
-        return replace(self, passages=kept[0], grams=kept[1], wholes=kept[2], heads=kept[3])
+        kept = {
+            kind: getattr(self, kind).without(np.unique(np.concatenate([places[kind] for places in held])))
+            for kind in held[0]
+        }
+        return replace(self, **kept)
 
-    def _places(self, text: bytes) -> tuple[Places, Places, Places, Places]:
-        hasher = _hasher(self.key)
-        none = np.empty(0, np.int64)
-        found: tuple[list[Places], ...] = ([none], [none], [none], [none])
+    def _places(self, text: bytes) -> dict[str, Places]:
+        """Kind -> places in it of the hashes that the text has."""
+        hasher, found = _hasher(self.key), list[dict[str, Places]]()
         for at in range(0, max(len(text), 1), SLICE):
             stream = _Stream.of(text[at : at + SLICE + OVERLAP], hasher)
-            found[0].append(self.passages.find(stream.windows(WINDOW)))
-            found[1].append(self.grams.find(stream.grams()[0]))
-            found[2].append(self._wholes(stream))
-            found[3].append(self._heads(stream))
-        passages, grams, wholes, heads = (np.unique(np.concatenate(kind)) for kind in found)
-        return passages, grams, wholes, heads
+            passages, grams = self.passages.find(stream.windows(WINDOW)), self.grams.find(stream.grams()[0])
+            wholes, heads = self._wholes(stream), self._heads(stream)
+            found.append({"passages": passages, "grams": grams, "wholes": wholes, "heads": heads})
+        return {kind: np.unique(np.concatenate([f[kind] for f in found])) for kind in found[0]}
 
     def _wholes(self, stream: _Stream) -> Places:
         none: Places = np.empty(0, np.int64)

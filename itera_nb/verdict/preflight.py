@@ -31,27 +31,20 @@ def conditions(experiment: Experiment) -> list[Condition]:
     """Every condition with its state; nothing is read from the sealed file but its hash."""
     state = experiment.state
     refusal = may_open(state)
-    found = [
-        Condition(
-            "the ledger's chain and remembered head",
-            True,
-            f"{len(state.records)} records, head {state.head[:12]}",
-        ),
-        Condition("the protocol allows it", refusal is None, refusal.what if refusal else "it does"),
-    ]
     forked = anchors.faults(experiment.folder, state.records, anchors.history(experiment.folder))
     nothing = UNREAD if unread(experiment.folder) else "none was found"
-    found.append(Condition("git knows no other history of it", not forked, forked[0] if forked else nothing))
     changed = differences(experiment, state) if state.has("frame_locked") else ["nothing is locked"]
-    found.append(
-        Condition("experiment.toml and arms are as locked", not changed, "; ".join(changed) or "unchanged")
-    )
-    found.append(_sealed(experiment))
-    if not state.pass_open:
-        found.append(_clean(experiment))
-    found.append(_snapshot(experiment))
-    found.append(_package(experiment))
-    return found
+    known = f"{len(state.records)} records, head {state.head[:12]}"
+    return [
+        Condition("the ledger's chain and remembered head", True, known),
+        Condition("the protocol allows it", refusal is None, refusal.what if refusal else "it does"),
+        Condition("git knows no other history of it", not forked, forked[0] if forked else nothing),
+        Condition("experiment.toml and arms are as locked", not changed, "; ".join(changed) or "unchanged"),
+        _sealed(experiment),
+        *([] if state.pass_open else [_clean(state)]),
+        _snapshot(experiment),
+        _package(state),
+    ]
 
 
 def phase_conditions(state: State, phase: str) -> list[Condition]:
@@ -104,15 +97,12 @@ def _sealed(experiment: Experiment) -> Condition:
     return Condition(name, bool(sealed), "hash matches" if sealed else "nothing is sealed")
 
 
-def _clean(experiment: Experiment) -> Condition:
+def _clean(state: State) -> Condition:
     """Sealed rows found outside the seal; a raw source within reach is said, and printed on the page."""
-    state = experiment.state
     leaks, sealed = state.leaks, state.last("sealed")
     source = sealed.body.get("exposed") if sealed and not state.has("evicted") else None
-    detail = ", ".join(leaks) or (
-        f"the raw source {source} is readable: the page says so" if source else "none known"
-    )
-    return Condition("no sealed row outside the seal", not leaks, detail)
+    otherwise = f"the raw source {source} is readable: the page says so" if source else "none known"
+    return Condition("no sealed row outside the seal", not leaks, ", ".join(leaks) or otherwise)
 
 
 def _snapshot(experiment: Experiment) -> Condition:
@@ -127,13 +117,11 @@ def _snapshot(experiment: Experiment) -> Condition:
     return Condition(name, True, f"{len(record.body['files'])} files")
 
 
-def _package(experiment: Experiment) -> Condition:
-    record = experiment.state.last("locked")
+def _package(state: State) -> Condition:
+    record = state.last("locked")
     name = "itera-nb is the version that locked"
     if record is None:
         return Condition(name, False, "no arm is locked")
     same = record.body["package"] == package_hash()
-    detail = (
-        itera_nb.__version__ if same else f"the installed files differ (locked with {record.body['version']})"
-    )
-    return Condition(name, same, detail)
+    differ = f"the installed files differ (locked with {record.body['version']})"
+    return Condition(name, same, itera_nb.__version__ if same else differ)

@@ -106,6 +106,20 @@ def test_a_repository_that_git_refuses_is_not_taken_for_none(place):
     assert not unread(place.root.parent)
 
 
+def test_a_ledger_that_git_cannot_show_never_goes_on(place):
+    """As a submodule of that name: read as empty, anything would go on from it."""
+    place.write("one")
+    commit = git(place.root, "rev-parse", "HEAD")
+    git(place.root, "update-index", "--add", "--cacheinfo", f"160000,{'1' * 40},other/ledger.jsonl")
+    git(place.root, "commit", "-q", "-m", "a link")
+    assert place.broken(commit) == ["other/ledger.jsonl: in the working tree the ledger of HEAD is gone"]
+    place.write("two", commit=False)
+    begin(place.root / "other", "b" * 32)
+    assert place.broken(commit) == [
+        "other/ledger.jsonl: in the working tree the ledger of HEAD does not go on where it ended"
+    ]
+
+
 def test_rolled_back_by_whole_records(place):
     place.write("one", "two", "three")
     path = place.ledger.path
