@@ -22,7 +22,11 @@ from itera_nb.spec import Spec
 def plan_head(experiment: Experiment) -> str:
     """Name, slices, rule and keys."""
     spec = experiment.spec
-    rule = f"ship if ≥ +{spec.rule.min_effect}, no slice −{size(spec.rule.max_slice_loss)} pp"
+    rule = f"ship if ≥ +{spec.rule.min_effect}"
+    if spec.rule.goal == "no_worse":
+        rule = f"ship if > −{size(spec.rule.margin or 0)} pp"
+    if spec.source.slices:
+        rule += f", no slice −{size(spec.rule.max_slice_loss)} pp"
     head = f"{experiment.name}   {len(spec.candidates) + 1} arms   {spec.metric.scorer}   {rule}"
     return "\n".join([head, *_keys(spec)])
 

@@ -115,7 +115,13 @@ def _ships(path: Path) -> int:
 
 @click.command()
 @click.option("--data", required=True, type=click.Path(path_type=Path), help="A data.json.")
-@click.option("--out", default="charts", show_default=True, type=click.Path(path_type=Path), help="Folder.")
+@click.option(
+    "--out",
+    default="charts",
+    show_default=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder.",
+)
 def charts(data: Path, out: Path) -> None:
     """Draw arm-bar, forest-plot and cost-vs-accuracy of any data.json of the published schema."""
     from itera_nb.report.charts import write_charts

@@ -184,6 +184,8 @@ def _sg14(f: Facts) -> Answer:
 
 
 def _sg15(f: Facts) -> Answer:
+    if f.records and f.body("baseline_measured").get("noise_floor") is None:
+        return NOT_MET, "re-run noise was not measured: one trial"
     lines = [f"{r['arm']} {size(r['estimate'])} points, floor {size(r['noise']['floor'])}" for r in f.records]
     passing = [r for r in f.records if r["outcome"] in {"ship", "scope"}]
     clear = all(abs(r["estimate"]) >= 2 * r["noise"]["floor"] for r in passing)
@@ -300,7 +302,7 @@ def _sg27(f: Facts) -> Answer:
     if f.spec.source.severity is None:
         return NOT_APPLICABLE, "no severity is declared"
     both = [f"{r['arm']}: {r['severity']['note']}" for r in f.records if r["severity"]]
-    return _tick(len(both) == len(f.records), "; ".join(both))
+    return _tick(bool(both) and len(both) == len(f.records), "; ".join(both))
 
 
 def _sg28(f: Facts) -> Answer:

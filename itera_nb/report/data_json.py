@@ -6,6 +6,7 @@ Scores, effects and shares are fractions, costs USD, times milliseconds.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -117,7 +118,7 @@ def _experiment(
         "locked_at": state.the("frame_locked").ts,
         "opened_at": state.the("test_opened").ts,
         "concluded_at": state.the("verdict").ts,
-        "folder": _relative(experiment),
+        "folder": folder_name(experiment.folder.parts),
         "expected_effect": spec.expected_effect(records[0]["tau"]),
         "limitations": list(spec.frame.limitations),
         "production_counts": "not checked" if audit is None else _audit_words(audit.body),
@@ -140,11 +141,10 @@ def _audit_words(body: dict[str, Any]) -> str:
     return "not checked" if body["status"] == "not_checked" else str(body["status"])
 
 
-def _relative(experiment: Experiment) -> str:
+def folder_name(parts: Sequence[str]) -> str:
     """The folder as a reader of the repository would name it; never this machine's absolute path."""
-    parts = experiment.folder.parts
-    start = parts.index("docs") if "docs" in parts else len(parts) - 1
-    return "/".join(parts[start:])
+    above = [i for i, part in enumerate(parts[:-1]) if part == "docs"]
+    return "/".join(parts[above[-1] if above else -1 :])
 
 
 def _arm(spec: Spec, state: State, name: str, figures: dict[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itera_nb.experiment import Experiment
 from itera_nb.report.banner import rule_sentence
-from itera_nb.report.wording import markdown, markdown_code
+from itera_nb.report.wording import clean, markdown, markdown_code
 
 FILE = "frame.md"
 
@@ -18,11 +18,11 @@ def write_frame(experiment: Experiment) -> None:
     rule = rule_sentence(spec, smallest.value) + (" (relative to the baseline)" if smallest.relative else "")
     lines = [
         f"# {markdown(experiment.name)}: frame",
-        f"**Question**: {markdown(spec.frame.question)}",
-        f"**Hypothesis**: {markdown(spec.frame.hypothesis)}",
+        f"**Question**: {markdown(clean(spec.frame.question))}",
+        f"**Hypothesis**: {markdown(clean(spec.frame.hypothesis))}",
         f"**Rule**: {markdown(rule)}",
         "\n".join(
-            f"- {markdown(name)}: {markdown(arm.change or 'the baseline, ' + (arm.ref or ''))}"
+            f"- {markdown(name)}: {markdown(clean(arm.change or f'the baseline, {arm.ref}'))}"
             for name, arm in spec.arms.items()
         ),
         f"Locked {record.ts[:16].replace('T', ' ')} UTC, before any row was drawn.",

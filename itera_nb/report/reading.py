@@ -218,6 +218,8 @@ def read(data: Mapping[str, Any]) -> Results:
     Raises:
         DataError: A published key is missing, of the wrong type, or names an arm or slice that is not there.
     """
+    if not isinstance(data, Mapping):
+        raise _wrong("the file", "a table", data)
     root = Node(data)
     experiment, itera = (
         root.node("experiment"),

@@ -24,7 +24,7 @@ def record_line(record: Record) -> str:
     if say is not None:
         with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError):
             text = say(record.body)
-    return shorten(clean(hide_keys(text)), WIDEST)
+    return shorten(hide_keys(clean(text)), WIDEST)
 
 
 def _frame(body: Body) -> str:

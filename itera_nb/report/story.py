@@ -409,6 +409,8 @@ def _slices_say(results: Results, lead: Node) -> str:
         return (
             f"No slice is flagged; {join(unresolved)} {'is' if len(unresolved) == 1 else 'are'} unresolved."
         )
+    if named and all(level == "not assessed" for _, level in named):
+        return "No slice could be assessed."
     return "Every assessed slice is cleared." if named else "No slices were registered."
 
 
@@ -514,7 +516,7 @@ def _limits(results: Results, experiment: Node, itera: Node, lead: Node) -> tupl
     for a in itera.nodes("amended"):
         seen = "after results had been seen" if a.flag("seen") else "before any result was seen"
         lines.append(f"Amended {seen}: {a.text('what')} ({a.text('why')}).")
-    return tuple(dict.fromkeys(line.replace("..", ".") if line.endswith("..") else line for line in lines))
+    return tuple(dict.fromkeys(line[:-1] if line.endswith("..") else line for line in lines))
 
 
 def _sampled(experiment: Node) -> str:
@@ -537,6 +539,8 @@ def _held(custody: str) -> str:
 def _dev_say(results: Results, dev: Node, lead: Node) -> str:
     floor = dev.optional("noise_floor")
     noise = f"noise floor {size(floor)} points" if floor else "the baseline's re-runs are identical"
+    if floor is None:
+        noise = "re-run noise was not measured: one trial"
     read_rows = f"rows read by a person: {count(dev.number('revealed'))}"
     drawn = "" if results.preference else "pale bars, "
     rows = f"Dev scores ({drawn}{count(dev.number('n'))} rows)"
@@ -574,7 +578,7 @@ def _iteration(node: Node) -> IterationLine:
     )
     if node.has("predicted_rows") and node.node("predicted_rows").keys:
         rows = node.node("predicted_rows")
-        named = ", ".join(f"{key}={rows.text(key)}" for key in rows.keys)
+        named = ", ".join(f"{clean(key)}={rows.text(key)}" for key in rows.keys)
         result += f" on its predicted rows ({named}), {points(node.number('dev_overall'))} on all"
     predicted = threshold(node.number("predicted_effect"))
     evidence = f" ({node.text('evidence')})" if node.has("evidence") else ""

@@ -1,9 +1,12 @@
 """The self-audit: every safeguard has a line, ticked only where the ledger has the evidence."""
 
+from dataclasses import replace
+
 import pytest
 from world import open_test
 
-from itera_nb.protocol import SAFEGUARDS
+from itera_nb.ledger import Record
+from itera_nb.protocol import SAFEGUARDS, State
 from itera_nb.report.audit import CHECKS, MET, NOT_APPLICABLE, NOT_MET, Facts, self_audit
 
 
@@ -91,10 +94,8 @@ def test_a_verdict_record_that_does_not_carry_the_line(make_experiment, safeguar
         "n_needed": 5, "noise": {"floor": 0.01}, "missing": {"failed_calls": 0, "unscored": 0, "baseline_unscored": 0, "rows": 10}, "trials": 2,
         "slices": [{"id": "a", "level": "cleared"}], "overfit": {"alarm": "none"},
     }  # fmt: skip
-    from itera_nb.ledger import Record
-    from itera_nb.protocol import State
-
-    state = State((Record(1, "", "sealed", "", {"counts": {"test": 10}}, ""),))
+    measured = Record(2, "", "baseline_measured", "", {"noise_floor": 0.01}, "")
+    state = State((Record(1, "", "sealed", "", {"counts": {"test": 10}}, ""), measured))
     spec = make_experiment().experiment.spec
 
     def status(body):
@@ -102,3 +103,21 @@ def test_a_verdict_record_that_does_not_carry_the_line(make_experiment, safeguar
 
     assert status(record) == MET
     assert status(record | changes) == NOT_MET
+
+
+def test_a_gap_is_not_beyond_noise_that_nobody_measured(finished):
+    state, spec = finished.state, finished.spec
+    assert lines(finished)["SG15"].status == MET
+    once = [
+        replace(r, body=r.body | {"noise_floor": None}) if r.type == "baseline_measured" else r
+        for r in state.records
+    ]
+    facts = Facts(spec, state.__class__(tuple(once)), state.last("verdict").body["verdict"])
+    status, evidence = CHECKS["SG15"](facts)
+    assert status == NOT_MET
+    assert "not measured: one trial" in evidence
+
+
+def test_severity_is_not_ticked_without_a_verdict(make_experiment):
+    spec = make_experiment(source='severity = "text"').experiment.spec
+    assert CHECKS["SG27"](Facts(spec, State(()), {"records": []}))[0] == NOT_MET

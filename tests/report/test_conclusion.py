@@ -185,6 +185,33 @@ def test_unresolved_slices_failures_and_unchecked_production_are_limits(load):
     assert "2 calls failed and count as failures." in tell(load("ship")).limits
 
 
+def test_noise_that_nobody_measured_is_not_called_none(load):
+    data = load("scope")
+    data["itera"]["dev"]["noise_floor"] = 0.0
+    assert "; the baseline's re-runs are identical; " in tell(data).dev_say
+    data["itera"]["dev"]["noise_floor"] = None
+    assert "; re-run noise was not measured: one trial; " in tell(data).dev_say
+
+
+def test_slices_too_small_to_assess_are_not_called_cleared(load):
+    data = load("ship")
+    for part in data["itera"]["records"][0]["slices"]:
+        part["level"] = "not assessed"
+    assert tell(data).slices_say == "No slice could be assessed."
+
+
+def test_a_reason_that_ends_in_dots_keeps_the_dots_of_its_paths(load):
+    data = load("kill")
+    data["itera"]["limits"] = ["Accepted, SG12: as in ../data/caps.csv.."]
+    assert "Accepted, SG12: as in ../data/caps.csv." in tell(data).limits
+
+
+def test_the_columns_of_predicted_rows_are_cleaned_too(load):
+    data = load("scope")
+    data["itera"]["iterations"][0] |= {"predicted_rows": {"ten\n# ant": "acme"}, "dev_overall": 0.01}
+    assert "(ten # ant=acme)" in tell(data).iterations[0].result
+
+
 def test_an_overfit_alarm_is_printed(load):
     assert "6.7 points lower on the sealed rows, an overfit alarm." in tell(load("inconclusive")).dev_say
 

@@ -60,6 +60,12 @@ def test_an_effect_of_an_unknown_arm_or_slice_is_refused(load):
         read(data)
 
 
+@pytest.mark.parametrize("value", [None, 3, "experiment", [{}]])
+def test_a_file_that_is_no_table_is_refused(value):
+    with pytest.raises(DataError, match=r"data\.json"):
+        read(value)
+
+
 def test_an_arm_that_stands_twice_is_refused(load):
     data = load("published-only")
     data["arms"].append(data["arms"][0])

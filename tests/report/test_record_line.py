@@ -64,3 +64,13 @@ def test_any_body_gives_one_short_line(kind, body):
     said = record_line(record(kind, body))
     assert len(said) <= 160
     assert said.isprintable()
+
+
+def test_a_key_that_invisible_characters_split_is_hidden_too():
+    key = "sk-ant-api03-" + "a" * 40
+    assert "[key]" in record_line(record("accepted", {"safeguard": "SG12", "why": key}))
+    split = key[:20] + "\u200b" + key[20:]
+    assert "[key]" in record_line(record("accepted", {"safeguard": "SG12", "why": split}))
+    assert key[:16] not in record_line(
+        record("accepted", {"safeguard": "SG12", "why": key[:3] + "\u200b" + key[3:]})
+    )
