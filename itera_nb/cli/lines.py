@@ -14,7 +14,16 @@ from itera_nb.report.judge_check import second_line
 from itera_nb.report.judged import judge_notes, score_text
 from itera_nb.report.leaks import burned_line, near_notes, source_line
 from itera_nb.report.power import power_line
-from itera_nb.report.wording import interval, milliseconds, percent, points, short_hash, size, usd
+from itera_nb.report.wording import (
+    changes_text,
+    interval,
+    milliseconds,
+    percent,
+    points,
+    short_hash,
+    size,
+    usd,
+)
 from itera_nb.seal.anchors import trailer
 from itera_nb.spec import Spec
 
@@ -46,9 +55,7 @@ def _keys(spec: Spec) -> list[str]:
 def frame(experiment: Experiment) -> str:
     """Phase 0."""
     record = experiment.state.the("frame_locked")
-    changes = "; ".join(
-        f"{arm}: {', '.join(parts) or 'nothing'}" for arm, parts in record.body["changes"].items()
-    )
+    changes = changes_text(record.body["changes"])
     return f"0 frame    locked      {changes}          head {short_hash(record.hash)}"
 
 

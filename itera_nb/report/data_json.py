@@ -90,7 +90,7 @@ def build(experiment: Experiment) -> dict[str, Any]:
                 }
                 for r in state.all("amended")
             ],
-            "audit": [line.as_json() for line in self_audit(experiment)],
+            "audit": [asdict(line) for line in self_audit(experiment)],
             "record": {
                 "head": record.hash,
                 "seq": record.seq,

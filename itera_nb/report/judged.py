@@ -70,17 +70,6 @@ def judge_limits(spec: Spec, state: State) -> list[str]:
     return found
 
 
-def rubric_locked(state: State, spec: Spec) -> tuple[bool, str] | None:
-    """Whether the rubric was locked before any candidate was scored, with the evidence; None without one."""
-    if spec.judge is None:
-        return None
-    locked, scored = state.last("metric_locked"), state.all("scored")
-    sha256 = locked.body["values"].get("code", {}).get(spec.judge.rubric) if locked else None
-    first = not scored or (locked is not None and locked.seq < scored[0].seq)
-    said = f"{spec.judge.rubric} (sha256 {str(sha256)[:12]}) locked before the first score"
-    return bool(sha256) and first, said
-
-
 def rubric(spec: Spec, folder: Path) -> View:
     """The rubric as the judge reads it, and who judges.
 

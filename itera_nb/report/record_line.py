@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from itera_nb.ledger import Record
-from itera_nb.report.wording import clean, percent, shorten
+from itera_nb.report.wording import changes_text, clean, percent, shorten
 from itera_nb.spec import hide_keys
 
 WIDEST = 160
@@ -25,11 +25,6 @@ def record_line(record: Record) -> str:
         with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError):
             text = say(record.body)
     return shorten(hide_keys(clean(text)), WIDEST)
-
-
-def _frame(body: Body) -> str:
-    changes = "; ".join(f"{arm}: {', '.join(parts) or 'nothing'}" for arm, parts in body["changes"].items())
-    return f"frame locked: {changes}"
 
 
 def _sealed(body: Body) -> str:
@@ -60,7 +55,7 @@ def _contamination(body: Body) -> str:
 
 _LINES: dict[str, Callable[[Body], str]] = {
     "created": lambda b: f"experiment begun (key: {b['custody']})",
-    "frame_locked": _frame,
+    "frame_locked": lambda b: f"frame locked: {changes_text(b['changes'])}",
     "sampled": lambda b: f"{b['rows']:,} rows sampled",
     "audit_passed": lambda b: f"distribution audit: {str(b['status']).replace('_', ' ')}",
     "audit_accepted": lambda b: f"distribution audit accepted: {b['why']}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from markupsafe import Markup, escape
@@ -109,6 +110,11 @@ def short_hash(digest: str) -> str:
 def join(names: list[str]) -> str:
     """Names as a person lists them: "a, b and c"."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else ""
+
+
+def changes_text(changes: Mapping[str, Sequence[str]]) -> str:
+    """What each arm changes: "v2: prompt; v3: model, parameters"."""
+    return "; ".join(f"{arm}: {', '.join(parts) or 'nothing'}" for arm, parts in changes.items())
 
 
 def prose_html(text: str) -> Markup:
