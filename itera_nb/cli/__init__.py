@@ -6,62 +6,43 @@ import os
 import sys
 import traceback
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import click
 
 from itera_nb.exceptions import IteraError, out_of_space
 
-COMMANDS = {
-    "compare": "itera_nb.cli.compare",
-    "new": "itera_nb.cli.new",
-    "plan": "itera_nb.cli.run",
-    "seal": "itera_nb.cli.seal",
-    "screen": "itera_nb.cli.screen",
-    "run": "itera_nb.cli.run",
-    "verdict": "itera_nb.cli.run",
-    "extend": "itera_nb.cli.run",
-    "amend": "itera_nb.cli.run",
-    "scan": "itera_nb.cli.scan",
-    "reseal": "itera_nb.cli.scan",
-    "evict": "itera_nb.cli.scan",
-    "rate": "itera_nb.cli.rate",
-    "labels": "itera_nb.cli.labels",
-    "judge-check": "itera_nb.cli.judge_check",
-    "status": "itera_nb.cli.show",
-    "show": "itera_nb.cli.show",
-    "verify": "itera_nb.cli.show",
-    "anchor": "itera_nb.cli.seal",
-    "keys": "itera_nb.cli.keys",
-    "charts": "itera_nb.cli.show",
-    "demo": "itera_nb.cli.demo",
-    "doctor": "itera_nb.cli.doctor",
+COMMANDS = {  # name -> its module and what it is for
+    "compare": ("compare", "Results that exist already: ten seconds, no folder, never ship."),
+    "new": ("new", "Make an experiment folder from a data file and two arms."),
+    "plan": ("run", "Odds of each outcome before a cent is spent."),
+    "seal": ("seal", "Phases 0 and 1: lock the frame, sample, split, seal; --recipient for escrow."),
+    "screen": ("run", "Any number of arms on train only, to choose three."),
+    "run": ("run", "Phases 0-4 headless: lock, sample, seal, score, diagnose."),
+    "verdict": ("run", "Open the sealed test set, once, and conclude."),
+    "extend": ("run", "One registered top-up of the test set, after an inconclusive verdict."),
+    "amend": ("run", "Record a change of something locked, for good."),
+    "scan": ("seal", "Look for sealed rows in the project's files and git history."),
+    "reseal": ("seal", "Move leaked rows from test to dev, and seal fresh ones."),
+    "evict": ("seal", "Seal or remove the raw source, so that nobody can subtract."),
+    "rate": ("rate", "Rate dev outputs blind, where a person checks the judge."),
+    "labels": ("rate", "Audit the labels of rows that every arm fails."),
+    "judge-check": (
+        "judge_check",
+        "Audit an LLM judge: no folder, a second opinion, a verdict on the judge.",
+    ),
+    "status": ("show", "Where this experiment stands, and the next command."),
+    "show": ("show", "The recorded conclusion."),
+    "verify": ("show", "Recompute everything and compare it with the record."),
+    "anchor": ("seal", "Commit this folder with its record's head as a trailer."),
+    "keys": ("keys", "Who can open what; new FILE makes a custodian's key."),
+    "charts": ("show", "Draw the three charts of any data.json."),
+    "demo": ("new", "A whole experiment on real data, without a key."),
+    "doctor": ("doctor", "Keys, models, prices and this machine, checked without paying."),
 }
-SUMMARIES = {
-    "compare": "Results that exist already: ten seconds, no folder, never ship.",
-    "new": "Make an experiment folder from a data file and two arms.",
-    "plan": "Odds of each outcome before a cent is spent.",
-    "seal": "Phases 0 and 1: lock the frame, sample, split, seal; --recipient for escrow.",
-    "screen": "Any number of arms on train only, to choose three.",
-    "run": "Phases 0-4 headless: lock, sample, seal, score, diagnose.",
-    "verdict": "Open the sealed test set, once, and conclude.",
-    "extend": "One registered top-up of the test set, after an inconclusive verdict.",
-    "amend": "Record a change of something locked, for good.",
-    "scan": "Look for sealed rows in the project's files and git history.",
-    "reseal": "Move leaked rows from test to dev, and seal fresh ones.",
-    "evict": "Seal or remove the raw source, so that nobody can subtract.",
-    "rate": "Rate dev outputs blind, where a person checks the judge.",
-    "labels": "Audit the labels of rows that every arm fails.",
-    "judge-check": "Audit an LLM judge: no folder, a second opinion, a verdict on the judge.",
-    "status": "Where this experiment stands, and the next command.",
-    "show": "The recorded conclusion.",
-    "verify": "Recompute everything and compare it with the record.",
-    "anchor": "Commit this folder with its record's head as a trailer.",
-    "keys": "Who can open what; new FILE makes a custodian's key.",
-    "charts": "Draw the three charts of any data.json.",
-    "demo": "A whole experiment on real data, without a key.",
-    "doctor": "Keys, models, prices and this machine, checked without paying.",
-}
+FOLDER = click.argument("folder", default=".", type=click.Path(path_type=Path))
+OUTCOME_CODES = {"ship": 0, "scope": 10, "kill": 20, "inconclusive": 30, "retrospective": 40}
 
 
 class _Lazy(click.Group):
@@ -73,12 +54,13 @@ class _Lazy(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = getattr(import_module(COMMANDS[cmd_name]), cmd_name.replace("-", "_"))
+        module = import_module(f"itera_nb.cli.{COMMANDS[cmd_name][0]}")
+        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
-            formatter.write_dl(list(SUMMARIES.items()))
+            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
 
 
 @click.command(

@@ -15,6 +15,8 @@ from typing import Literal, TypeAlias
 
 import click
 
+import itera_nb
+from itera_nb.cli import FOLDER
 from itera_nb.experiment import Experiment
 from itera_nb.kernel.leaks import find, known
 from itera_nb.models.checks import ModelCheck, check_models, unpriced
@@ -38,7 +40,7 @@ class Line:
 
 
 @click.command()
-@click.argument("folder", default=".", type=click.Path(path_type=Path))
+@FOLDER
 def doctor(folder: Path) -> int:
     """Check keys, models, prices and this machine; calls nothing that costs.
 
@@ -46,8 +48,6 @@ def doctor(folder: Path) -> int:
     """
     lines = list(_machine(folder))
     if (folder / "experiment.toml").is_file() or (folder.resolve().parent / "experiment.toml").is_file():
-        import itera_nb
-
         lines = [*_experiment(itera_nb.open(folder).experiment), *lines]
     else:
         click.echo("no experiment here: models are checked in an experiment's folder")

@@ -1,13 +1,16 @@
-"""`itera new`: flags or questions, one folder."""
+"""`itera new`: flags or questions, one folder; `itera demo`: a whole experiment without a key."""
 
 from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import click
 
+import itera_nb
 from itera_nb.exceptions import IteraError
 
 
@@ -35,35 +38,24 @@ def new(
     id_: str | None,
     inputs: tuple[str, ...],
     slices: tuple[str, ...],
-    cluster: str | None,
     baseline: str | None,
     arms: tuple[str, ...],
-    model: str | None,
-    min_effect: str,
-    question: str | None,
-    hypothesis: str | None,
-    ref: str | None,
+    **options: Any,
 ) -> None:
     """Make docs/experiments/YYYY-MM-DD-NAME/ with a complete experiment.toml, the arms and six notebooks."""
     from itera_nb.scaffold import Wanted
     from itera_nb.scaffold import new as make
 
-    data = data or Path(_ask("--data", "Data file"))
     wanted = Wanted(
         name=name,
-        data=data,
+        data=data or Path(_ask("--data", "Data file")),
         expected=expected or _ask("--expected", "Label column"),
         baseline=baseline or _ask("--baseline", "Baseline (prompt.md or file.py:function)"),
         arms=arms or tuple(_ask("--arm", "Candidate arm").split()),
         id=id_,
         inputs=_split(inputs),
         slices=_split(slices),
-        cluster=cluster,
-        min_effect=min_effect,
-        model=model,
-        question=question,
-        hypothesis=hypothesis,
-        ref=ref,
+        **options,
     )
     experiment = make(wanted)
     where = os.path.relpath(experiment.folder)
@@ -79,3 +71,24 @@ def _ask(option: str, question: str) -> str:
     if not sys.stdin.isatty():
         raise IteraError(f"{option} is missing", fix="see: itera new --help")
     return str(click.prompt(question))
+
+
+@click.command()
+@click.option("--under", default="docs/experiments", show_default=True, type=click.Path(path_type=Path))
+@click.option("--cache", default=".cache/itera-demo", show_default=True, type=click.Path(path_type=Path))
+def demo(under: Path, cache: Path) -> None:
+    """A whole experiment: human-rated sentiment, a lexicon against two linear models, four domains."""
+    from itera_nb.cli.run import run, verdict
+    from itera_nb.scaffold import new_demo
+
+    started = time.monotonic()
+    experiment = new_demo(under, cache)
+    folder = under / experiment.name
+    click.echo(f"{folder}   data: {experiment.outside(experiment.spec.source.uri)}")
+    context = click.get_current_context()
+    context.invoke(run, folder=folder, yes=True, accepts=())
+    context.invoke(verdict, folder=folder)
+    state = itera_nb.open(folder).experiment.state
+    click.echo(
+        f"{len(state.records)} records, {time.monotonic() - started:.0f} s.  Check it: itera verify {folder}"
+    )

@@ -1,4 +1,4 @@
-"""`itera rate`: a person rates dev outputs blind, one at a time, or in a worksheet."""
+"""What a person answers: `itera rate`, dev outputs blind; `itera labels`, the labels of failing rows."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+import itera_nb
+from itera_nb.cli import FOLDER
+
 if TYPE_CHECKING:
     from itera_nb.experiment import Experiment
     from itera_nb.verdict.dev_check import Worksheet
@@ -16,7 +19,7 @@ QUIT = "q"
 
 
 @click.command()
-@click.argument("folder", default=".", type=click.Path(path_type=Path))
+@FOLDER
 @click.option("--sheet", "only_sheet", is_flag=True, help="Write or read the worksheet; ask nothing.")
 def rate(folder: Path, *, only_sheet: bool) -> None:
     """Rate dev outputs blind, where [judge] second = "human": one at a time, order shuffled, arm unknown.
@@ -24,7 +27,6 @@ def rate(folder: Path, *, only_sheet: bool) -> None:
     Every answer is kept at once in runs/ratings.csv, which a spreadsheet can fill as well. The rows that are
     shown count as read. The check is recorded when every output has a rating.
     """
-    import itera_nb
     from itera_nb.arms.lock import require_unchanged
     from itera_nb.verdict.dev_check import worksheet
 
@@ -65,3 +67,18 @@ def _answer(scale: int, *, pairwise: bool) -> str:
         said: str = click.prompt(f"rating ({hint}, ? or {QUIT})", prompt_suffix=": ").strip()
         if said == QUIT or value_of(said, scale, pairwise=pairwise) is not None:
             return said
+
+
+@click.command()
+@FOLDER
+@click.option("--sheet", is_flag=True, help="Write the worksheet; its dev rows count as read.")
+@click.option(
+    "--second", metavar="COLUMN", help="Compare with another source's labels, a column of the rows."
+)
+def labels(folder: Path, *, sheet: bool, second: str | None) -> None:
+    """Audit the labels of the rows that fail: in runs/labels.csv, or against a second source.
+
+    A spreadsheet fills the column `verdict` with: label wrong, hard, or ambiguous. Run it again to record the
+    audit, when every row has one.
+    """
+    click.echo(itera_nb.open(folder).labels(sheet=sheet, second=second).text)

@@ -1,4 +1,4 @@
-"""`itera plan`, `run`, `verdict`, `amend`: the phases, headless."""
+"""`itera plan`, `screen`, `run`, `verdict`, `extend`, `amend`: the phases, headless."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from itera_nb.cli.seal import RECIPIENT
+import itera_nb
+from itera_nb.cli import FOLDER, OUTCOME_CODES
+from itera_nb.cli.seal import RECIPIENT, choose_custody
 from itera_nb.exceptions import IteraError, Refusal
 from itera_nb.experiment import Experiment
 from itera_nb.protocol import JUDGED_BY_A_PERSON, SAFEGUARDS
@@ -19,15 +21,11 @@ from itera_nb.protocol import JUDGED_BY_A_PERSON, SAFEGUARDS
 if TYPE_CHECKING:
     from itera_nb.session import Session
 
-FOLDER = click.argument("folder", default=".", type=click.Path(path_type=Path))
-OUTCOME_CODES = {"ship": 0, "scope": 10, "kill": 20, "inconclusive": 30, "retrospective": 40}
-
 
 @click.command()
 @FOLDER
 def plan(folder: Path) -> None:
     """Odds of each outcome, for both split presets, before a cent is spent."""
-    import itera_nb
     from itera_nb.cli.lines import plan_head
 
     exp = itera_nb.open(folder)
@@ -35,6 +33,16 @@ def plan(folder: Path) -> None:
     click.echo(exp.plan().text)
     if not exp.experiment.state.has("frame_locked"):
         click.echo("nothing is locked yet.  Lock frame, rule and split?  itera run")
+
+
+@click.command()
+@FOLDER
+def screen(folder: Path) -> None:
+    """Score every arm of [screen] and of [arms] on train, once each, in the order of the file.
+
+    Move at most three of them to [arms], then: itera amend --why "chosen on train".
+    """
+    click.echo(itera_nb.open(folder).screen().text)
 
 
 @click.command()
@@ -66,8 +74,6 @@ def run(
     recipients: tuple[str, ...],
 ) -> None:
     """Phases 0-4 headless: progress, resumable; shows frame and pilot, and asks once."""
-    import itera_nb
-    from itera_nb.cli.seal import choose_custody
     from itera_nb.scoring.cluster import SCHEDULER
 
     if scheduler:
@@ -166,8 +172,6 @@ def _pilot(exp: Session, *, yes: bool, in_full: bool) -> None:
 @FOLDER
 def verdict(folder: Path) -> int:
     """Open the sealed test set, once, decide, and write the conclusion."""
-    import itera_nb
-
     return _open(itera_nb.open(folder).experiment)
 
 
@@ -176,7 +180,6 @@ def verdict(folder: Path) -> int:
 @click.option("--from", "file", required=True, type=click.Path(path_type=Path), help="A file with new rows.")
 def extend(folder: Path, file: Path) -> int:
     """Seal the one registered top-up after an inconclusive verdict, open it, and decide on all rows."""
-    import itera_nb
     from itera_nb.verdict import bundle
 
     if not file.is_file():
@@ -195,11 +198,7 @@ def _open(experiment: Experiment) -> int:
 
     open_test(experiment, click.echo)
     click.echo(lines.verdict(experiment))
-    return _code(experiment.state.last("verdict"))
-
-
-def _code(record: object) -> int:
-    return OUTCOME_CODES[record.body["outcome"]]  # type: ignore[attr-defined]
+    return OUTCOME_CODES[experiment.state.the("verdict").body["outcome"]]
 
 
 @click.command()
@@ -207,6 +206,4 @@ def _code(record: object) -> int:
 @click.option("--why", required=True, help="The reason, which the conclusion prints.")
 def amend(folder: Path, why: str) -> None:
     """Record a change of something locked: allowed before the test is opened, permanent, and printed."""
-    import itera_nb
-
     click.echo(itera_nb.open(folder).amend(why).text)

@@ -1,19 +1,21 @@
-"""`itera seal`: phases 0 and 1, with custody chosen; `itera anchor`: the record's head in a commit."""
+"""`itera seal`, `scan`, `reseal`, `evict`: sealed rows, and where else they stand; `itera anchor`."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+import itera_nb
+from itera_nb.cli import FOLDER
 from itera_nb.exceptions import IteraError
 
 if TYPE_CHECKING:
     from itera_nb.experiment import Experiment
 
-FOLDER = click.argument("folder", default=".", type=click.Path(path_type=Path))
 RECIPIENT = click.option(
     "--recipient",
     "recipients",
@@ -28,7 +30,6 @@ RECIPIENT = click.option(
 @RECIPIENT
 def seal(folder: Path, recipients: tuple[str, ...]) -> None:
     """Lock the frame, sample, split and seal (phases 0 and 1); with --recipient under escrow."""
-    import itera_nb
     from itera_nb.cli import lines
     from itera_nb.notebooks.drive import run_phase
 
@@ -61,6 +62,48 @@ def choose_custody(experiment: Experiment, values: Sequence[str]) -> None:
     if path is not None:
         names = ", ".join(r.name for r in read(path))
         click.echo(f"escrow: the test rows will be sealed to {names}, named in {path}; no key stays here")
+
+
+@click.command()
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path, exists=True))
+@click.option("--folder", default=".", type=click.Path(path_type=Path), help="The experiment's folder.")
+def scan(paths: tuple[Path, ...], folder: Path) -> int:
+    """Look for sealed rows in the project, its git history, and PATHS: files and ids, never text.
+
+    Exit code 0: nothing found; 3: rows that must be moved or accepted before the lock.
+    """
+    exp = itera_nb.open(folder)
+    click.echo(exp.scan(*paths).text)
+    return 3 if exp.experiment.state.leaks else 0
+
+
+@click.command()
+@FOLDER
+@click.option(
+    "--ids", default="", help="Ids of sealed rows that somebody saw, beside those a scan found: ID,ID"
+)
+@click.option("--why", default="", help="What happened, which the conclusion prints; needed with --ids.")
+def reseal(folder: Path, *, ids: str, why: str) -> None:
+    """Move leaked rows from test to dev, and seal fresh rows that nobody was shown."""
+    named = [part.strip() for part in ids.split(",") if part.strip()]
+    click.echo(itera_nb.open(folder).reseal(named, why).text)
+
+
+@click.command()
+@FOLDER
+@click.option("--remove", is_flag=True, help="Delete the raw source instead of sealing it; asks first.")
+@click.option("--restore", is_flag=True, help="Put a sealed source back, after the verdict.")
+@click.option("--yes", is_flag=True, help="Delete without asking.")
+def evict(folder: Path, *, remove: bool, restore: bool, yes: bool) -> None:
+    """Seal the raw source beside the test rows and remove the plain file, so that nobody can subtract."""
+    exp = itera_nb.open(folder)
+    if remove and not restore and not yes:
+        question = f"Delete {exp.experiment.spec.source.uri} for good? (without --remove it is sealed)"
+        if not (sys.stdin.isatty() and click.confirm(question)):
+            raise IteraError(
+                "the raw source stays: deleting it wants a yes", fix="itera evict   (or --remove --yes)"
+            )
+    click.echo(exp.evict("restore" if restore else "remove" if remove else "seal").text)
 
 
 @click.command()

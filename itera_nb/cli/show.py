@@ -8,19 +8,16 @@ from pathlib import Path
 
 import click
 
-from itera_nb.cli.run import OUTCOME_CODES
+import itera_nb
+from itera_nb.cli import FOLDER, OUTCOME_CODES
 from itera_nb.exceptions import DataError, IteraError, RecordError
 from itera_nb.seal.custody import has_identity
-
-FOLDER = click.argument("folder", default=".", type=click.Path(path_type=Path))
 
 
 @click.command()
 @FOLDER
 def status(folder: Path) -> None:
     """Where this experiment stands, and the next command."""
-    import itera_nb
-
     click.echo(itera_nb.open(folder).status().text)
 
 
@@ -28,7 +25,6 @@ def status(folder: Path) -> None:
 @FOLDER
 def show(folder: Path) -> None:
     """The recorded conclusion; pages that are missing are written again."""
-    import itera_nb
     from itera_nb.cli import lines
     from itera_nb.notebooks.drive import conclude
     from itera_nb.protocol import next_phase

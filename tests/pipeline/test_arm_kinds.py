@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 from world import decide, go, in_process, new_world, tickets, write_csv
 
-from itera_nb.cli.run import OUTCOME_CODES
+from itera_nb.cli import OUTCOME_CODES
 from itera_nb.exceptions import RecordError, Refusal
 from itera_nb.report.files import conclude as write_conclusion
 from itera_nb.testing import MessagesServer
