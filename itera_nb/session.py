@@ -357,7 +357,7 @@ class Session(_Room):
 
     def _section(self, name: str) -> View:
         self.experiment.require("concluded")
-        return section_view(build(self.experiment), name)  # type: ignore[arg-type]
+        return section(build(self.experiment), name)  # type: ignore[arg-type]
 
 
 class _Frame(_Room):

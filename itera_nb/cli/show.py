@@ -120,7 +120,7 @@ def _ships(path: Path) -> int:
 )
 def charts(data: Path, out: Path) -> None:
     """Draw arm-bar, forest-plot and cost-vs-accuracy of any data.json of the published schema."""
-    from itera_nb.report.charts import write_charts
+    from itera_nb.report.charts import pictures
 
     try:
         value = json.loads(data.read_text("utf-8"))
@@ -128,6 +128,8 @@ def charts(data: Path, out: Path) -> None:
         raise DataError(f"{data} cannot be read: {error.strerror}", fix="--data data.json") from None
     except ValueError:
         raise DataError(f"{data} is not JSON", fix="--data data.json") from None
+    drawn = pictures(value)
     out.mkdir(parents=True, exist_ok=True)
-    for path in write_charts(value, out):
-        click.echo(os.path.relpath(path))
+    for name, picture in drawn.items():
+        (out / name).write_bytes(picture)
+        click.echo(os.path.relpath(out / name))

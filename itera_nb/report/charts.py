@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from io import BytesIO
-from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
@@ -183,19 +182,14 @@ def png(figure: Figure, head: str = "") -> bytes:
     return buffer.getvalue()
 
 
-def write_charts(data: Mapping[str, Any], folder: Path) -> list[Path]:
-    """Write `arm-bar.png`, `forest-plot.png` and `cost-vs-accuracy.png` into `folder` and return their paths.
+def pictures(data: Mapping[str, Any]) -> dict[str, bytes]:
+    """`arm-bar.png`, `forest-plot.png` and `cost-vs-accuracy.png`, all of them or none.
 
     Raises:
-        DataError: A published key is missing or wrong; nothing is written then.
+        DataError: A published key is missing or wrong.
     """
     head = read(data).head
-    pictures = {name: png(draw(data), head) for name, draw in CHARTS.items()}
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{name}.png" for name in pictures]
-    for path, picture in zip(paths, pictures.values(), strict=True):
-        path.write_bytes(picture)
-    return paths
+    return {f"{name}.png": png(draw(data), head) for name, draw in CHARTS.items()}
 
 
 @contextmanager

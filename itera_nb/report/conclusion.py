@@ -1,10 +1,9 @@
-"""The one-page conclusion: its sections as HTML for notebooks, Markdown for review, terminal text."""
+"""The one-page conclusion: its sections as HTML for notebooks and terminal text, the whole as Markdown."""
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -13,8 +12,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from jinja2.environment import Template
 
 from itera_nb.report.story import tell
+from itera_nb.report.view import PAGE, View, style_tag
 from itera_nb.report.wording import (
-    Marked,
     markdown,
     markdown_code,
     markdown_label,
@@ -29,35 +28,20 @@ if TYPE_CHECKING:
 SectionName: TypeAlias = Literal["verdict", "forest", "slices", "cost_accuracy", "conclusion"]
 SECTIONS: tuple[SectionName, ...] = ("verdict", "forest", "slices", "cost_accuracy", "conclusion")
 _DRAWN = {"forest": "forest-plot", "cost_accuracy": "cost-vs-accuracy", "conclusion": "arm-bar"}
-_PAGE = Path(__file__).with_name("page")
 
 
-@dataclass(frozen=True, slots=True)
-class Section:
-    """One part of the page: an HTML fragment with its picture inlined, Markdown, text, and the picture."""
-
-    html: str
-    markdown: str
-    text: str
-    figure: Figure | None
-
-
-def section(data: Mapping[str, Any], name: SectionName) -> Section:
-    """One section of the page; only the pictures that it shows are drawn.
+def section(data: Mapping[str, Any], name: SectionName) -> View:
+    """One section of the page, styled, as a cell shows it; only the picture that it shows is drawn.
 
     Raises:
-        DataError: A key is missing or of the wrong type; the message names it.
+        DataError: A key of `data` is missing or of the wrong type; the message names it.
     """
     from itera_nb.report.charts import CHARTS
 
     figure = CHARTS[_DRAWN[name]](data) if name in _DRAWN else None
     context = _context(data, figure)
-    return Section(
-        html=_block(_html_template(), name, context),
-        markdown=_block(_markdown_template(), name, context),
-        text=_block(_text_template(), name, context),
-        figure=figure,
-    )
+    html, text = (_block(template(), name, context) for template in (_html_template, _text_template))
+    return View(style_tag() + html, text, figure)
 
 
 def conclusion_md(data: Mapping[str, Any]) -> str:
@@ -80,41 +64,32 @@ def _block(template: Template, name: SectionName, context: dict[str, Any]) -> st
     return "".join(template.blocks[name](template.new_context(context))).strip() + "\n"
 
 
-@cache
-def _html_template() -> Template:
-    environment = Environment(
-        loader=FileSystemLoader(_PAGE),
-        autoescape=True,
+def _environment(folder: Path, **options: Any) -> Environment:
+    # What is not HTML is plain text, whose control characters are gone since reading, or Markdown, see below.
+    return Environment(  # noqa: S701
+        loader=FileSystemLoader(folder),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        **options,
     )
+
+
+@cache
+def _html_template() -> Template:
+    environment = _environment(PAGE, autoescape=True)
     environment.filters["prose"] = prose_html
     return environment.get_template("sections.html.j2")
 
 
 @cache
-def _markdown_template() -> Template:
-    # Every value is escaped as it is printed (`finalize`); what is Markdown already says so by its type.
-    environment = Environment(  # noqa: S701 - HTML is escaped with the rest of Markdown's syntax
-        loader=FileSystemLoader(templates_dir()),
-        finalize=_escape_once,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {"prose": prose_markdown, "code": markdown_code, "label": markdown_label}
-    return environment.get_template("conclusion.md.j2")
-
-
-def _escape_once(value: object) -> Marked:
-    return value if isinstance(value, Marked) else markdown(value)
+def _text_template() -> Template:
+    return _environment(PAGE).get_template("sections.txt.j2")
 
 
 @cache
-def _text_template() -> Template:
-    environment = Environment(  # noqa: S701 - plain text; control characters were removed on reading
-        loader=FileSystemLoader(_PAGE), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.get_template("sections.txt.j2")
+def _markdown_template() -> Template:
+    # Every value is escaped as it is printed (`finalize`); what is Markdown already says so by its type.
+    environment = _environment(templates_dir(), finalize=markdown, keep_trailing_newline=True)
+    environment.filters |= {"prose": prose_markdown, "code": markdown_code, "label": markdown_label}
+    return environment.get_template("conclusion.md.j2")

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from pathlib import Path
 
 from itera_nb.exceptions import IteraError
 from itera_nb.experiment import Experiment
 from itera_nb.ledger import Record
-from itera_nb.report.charts import write_charts
+from itera_nb.report.charts import pictures
 from itera_nb.report.conclusion import conclusion_md
 from itera_nb.report.data_json import build
 from itera_nb.report.render import render_html
@@ -37,10 +36,8 @@ def conclude(experiment: Experiment) -> Record:
         DATA: experiment.write_json(DATA, data),
         PAGE: experiment.write_text(PAGE, conclusion_md(data)),
     }
-    with tempfile.TemporaryDirectory() as folder:
-        for chart in write_charts(data, Path(folder)):
-            name = f"charts/{chart.name}"
-            written[name] = experiment.write_bytes(name, chart.read_bytes())
+    for name, picture in pictures(data).items():
+        written[f"charts/{name}"] = experiment.write_bytes(f"charts/{name}", picture)
     if done is not None and written == _lasting(done):
         return done
     return experiment.record("concluded", {"files": dict(sorted(written.items()))})

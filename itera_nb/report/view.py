@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from itera_nb.report.conclusion import SectionName
+PAGE = Path(__file__).with_name("page")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -36,20 +36,8 @@ class View:
         return f"View({self.text.partition(chr(10))[0]!r})"
 
 
-def section_view(data: Mapping[str, Any], name: SectionName) -> View:
-    """A section of the conclusion, styled, as a cell shows it.
-
-    Raises:
-        DataError: A key of `data` is missing or of the wrong type; the message names it.
-    """
-    from itera_nb.report.conclusion import section
-
-    part = section(data, name)
-    return View(style_tag() + part.html, part.text, part.figure)
-
-
 @cache
 def style_tag() -> str:
     """The page's style sheet in a `<style>` element: light, dark and paper, no external resource."""
-    css = Path(__file__).with_name("page").joinpath("style.css").read_text(encoding="utf-8")
+    css = (PAGE / "style.css").read_text(encoding="utf-8")
     return f"<style>\n{css}</style>\n"

@@ -6,8 +6,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from itera_nb.report.conclusion import SECTIONS
-from itera_nb.report.view import section_view
+from itera_nb.report.conclusion import SECTIONS, section
 
 FIXTURES = Path(__file__).with_name("fixtures")
 
@@ -20,7 +19,7 @@ def load():
 @cache
 def shown(name):
     data = json.loads((FIXTURES / f"{name}.json").read_text(encoding="utf-8"))
-    return [(section, section_view(data, section)._repr_mimebundle_()) for section in SECTIONS]
+    return [(name, section(data, name)._repr_mimebundle_()) for name in SECTIONS]
 
 
 @pytest.fixture
@@ -35,9 +34,9 @@ def executed(tmp_path):
             new_code_cell("folder = '/injected'", metadata={"tags": ["injected-parameters"]}),
             new_code_cell("exp.preflight()", metadata={"tags": ["remove_cell"]}, outputs=[preflight]),
         ]
-        for section, bundle in shown(name):
+        for part, bundle in shown(name):
             output = new_output("execute_result", bundle, execution_count=1)
-            cells.append(new_code_cell(f"exp.{section}()  # SECRET-INPUT", outputs=[output]))
+            cells.append(new_code_cell(f"exp.{part}()  # SECRET-INPUT", outputs=[output]))
         path = tmp_path / f"{name}.ipynb"
         nbformat.write(new_notebook(cells=[*cells, *extra]), path)
         return path

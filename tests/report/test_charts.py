@@ -1,8 +1,13 @@
+import json
+from io import BytesIO
+
 import matplotlib as mpl
 import pytest
+from click.testing import CliRunner
 from matplotlib.colors import to_rgb
 from PIL import Image
 
+from itera_nb import cli
 from itera_nb.exceptions import DataError
 from itera_nb.report.charts import (
     CHARTS,
@@ -13,8 +18,8 @@ from itera_nb.report.charts import (
     arm_bar,
     cost_vs_accuracy,
     forest_plot,
+    pictures,
     png,
-    write_charts,
 )
 
 NAMES = ["ship", "scope", "kill", "inconclusive", "hostile", "crowded", "published-only"]
@@ -30,22 +35,21 @@ def texts(figure):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_all_three_charts_of_every_outcome_are_one_column_wide(load, tmp_path, name):
-    paths = write_charts(load(name), tmp_path / "charts")
-    assert [p.name for p in paths] == ["arm-bar.png", "forest-plot.png", "cost-vs-accuracy.png"]
-    for path in paths:
-        with Image.open(path) as image:
+def test_all_three_charts_of_every_outcome_are_one_column_wide(load, name):
+    drawn = pictures(load(name))
+    assert list(drawn) == ["arm-bar.png", "forest-plot.png", "cost-vs-accuracy.png"]
+    for picture in drawn.values():
+        with Image.open(BytesIO(picture)) as image:
             assert image.width == pytest.approx(WIDTH * DPI, abs=1)
             assert image.info["dpi"] == pytest.approx((DPI, DPI), abs=1)
 
 
-def test_a_picture_is_reproducible_and_carries_the_record(load, tmp_path):
+def test_a_picture_is_reproducible_and_carries_the_record(load):
     data = load("scope")
-    first = [p.read_bytes() for p in write_charts(data, tmp_path / "a")]
+    first = pictures(data)
     with mpl.rc_context({"font.size": 20, "text.color": "red", "savefig.dpi": 30, "axes.facecolor": "black"}):
-        second = [p.read_bytes() for p in write_charts(data, tmp_path / "b")]
-    assert first == second
-    with Image.open(tmp_path / "a" / "arm-bar.png") as image:
+        assert pictures(data) == first
+    with Image.open(BytesIO(first["arm-bar.png"])) as image:
         assert image.text == {"itera-record": data["itera"]["record"]["head"]}
 
 
@@ -164,8 +168,11 @@ def test_the_emptiest_file_that_is_valid_is_drawn(load, chart):
 
 
 def test_a_wrong_file_writes_nothing(load, tmp_path):
-    data = load("scope")
+    data, out = load("scope"), tmp_path / "charts"
     del data["effect_sizes"]["char-lr"]["per_slice"]["domain=nyt"]["ci_low"]
     with pytest.raises(DataError, match=r"effect_sizes\.char-lr\.per_slice\.domain=nyt\.ci_low"):
-        write_charts(data, tmp_path / "charts")
-    assert not (tmp_path / "charts").exists()
+        pictures(data)
+    (tmp_path / "data.json").write_text(json.dumps(data), "utf-8")
+    done = CliRunner().invoke(cli.itera, ["charts", "--data", str(tmp_path / "data.json"), "--out", str(out)])
+    assert isinstance(done.exception, DataError)
+    assert not out.exists()

@@ -1,10 +1,11 @@
 from IPython.core.formatters import DisplayFormatter
 
-from itera_nb.report.view import View, section_view, style_tag
+from itera_nb.report.conclusion import section
+from itera_nb.report.view import View, style_tag
 
 
 def test_a_view_displays_html_and_text_and_nothing_else(load):
-    view = section_view(load("scope"), "verdict")
+    view = section(load("scope"), "verdict")
     bundle = view._repr_mimebundle_(include=None, exclude=None)
     assert set(bundle) == {"text/html", "text/plain"}
     assert bundle["text/html"].startswith("<style>")
@@ -12,7 +13,7 @@ def test_a_view_displays_html_and_text_and_nothing_else(load):
 
 
 def test_a_notebook_shows_the_terminal_form_as_plain_text(load):
-    view = section_view(load("scope"), "slices")
+    view = section(load("scope"), "slices")
     formats, _ = DisplayFormatter().format(view)
     assert formats["text/plain"] == view.text
     assert formats["text/html"] == view.html
@@ -24,8 +25,8 @@ def test_a_repr_never_spills_the_content():
 
 def test_sections_with_a_chart_hand_out_the_figure(load):
     data = load("scope")
-    assert section_view(data, "forest").figure.axes
-    assert section_view(data, "slices").figure is None
+    assert section(data, "forest").figure.axes
+    assert section(data, "slices").figure is None
 
 
 def test_the_style_loads_nothing_and_knows_dark_and_paper():
