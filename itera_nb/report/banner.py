@@ -40,10 +40,11 @@ def banner(spec: Spec, verdict: dict[str, Any], *, extendable: bool) -> Banner:
             f"Replace `{base}` by `{lead['arm']}`.",
         )
     if outcome == "scope" and lead:
-        kept, left = _scope_words(lead)
+        kept = ", ".join(lead["scope"])
+        left = ", ".join(s["id"] for s in lead["slices"] if s["id"] not in lead["scope"])
         return Banner(
             f"SCOPE \u2014 `{lead['arm']}` for {kept}; keep `{base}` for {left}",
-            f"{_effect(lead)} {unit} overall; {_interval(lead['scope_effect'])} on {kept}.",
+            f"{_effect(lead)} {unit} overall; {_effect(lead['scope_effect'])} on {kept}.",
             f"Put `{lead['arm']}` behind a switch. Do not replace `{base}` everywhere.",
         )
     said = " ".join(f"`{r['arm']}`: {_effect(r)} {unit}, {_in_words(r)}{_losses(r)}" for r in records)
@@ -83,12 +84,9 @@ def rule_sentence(spec: Spec, tau: float) -> str:
         gain = f"The method's literal rule: at least {_points(tau)}{of} gained, twice the re-run noise"
     else:
         gain = f"At least {_points(tau)}{of} gained on sealed rows, with a gain shown"
-    floor = (
-        f"no {_slice_word(spec)} may lose more than {_points(rule.max_slice_loss)}"
-        if spec.source.slices
-        else ""
-    )
-    return f"{gain}; {floor}." if floor else f"{gain}."
+    if not spec.source.slices:
+        return f"{gain}."
+    return f"{gain}; no {' or '.join(spec.source.slices)} may lose more than {_points(rule.max_slice_loss)}."
 
 
 def limits(experiment: Experiment) -> list[str]:
@@ -118,11 +116,7 @@ def test_next(verdict: dict[str, Any]) -> str:
     return "Which kind of row fails in both arms, and are those labels right?"
 
 
-def _effect(record: dict[str, Any]) -> str:
-    return _interval(record)
-
-
-def _interval(effect: dict[str, Any]) -> str:
+def _effect(effect: dict[str, Any]) -> str:
     return f"{points(effect['estimate'])} {interval(effect['low'], effect['high'])}"
 
 
@@ -156,16 +150,6 @@ def _losses(record: dict[str, Any]) -> str:
 def _ruled_out(record: dict[str, Any]) -> str:
     loss = f"a loss beyond {_points(-record['low'])}" if record["low"] < 0 else "any loss"
     return f"Ruled out: {loss}, a gain beyond {_points(max(record['high'], 0.0))}."
-
-
-def _scope_words(record: dict[str, Any]) -> tuple[str, str]:
-    kept = ", ".join(record["scope"])
-    left = ", ".join(s["id"] for s in record["slices"] if s["id"] not in record["scope"])
-    return kept, left
-
-
-def _slice_word(spec: Spec) -> str:
-    return " or ".join(spec.source.slices)
 
 
 def _controls(controls: list[dict[str, Any]]) -> list[str]:

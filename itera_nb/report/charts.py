@@ -441,11 +441,8 @@ def _scatter(axes: Axes, results: Results, label: str, *, latency: bool) -> None
         _point(axes, results, arm, x, below=near)
         placed.append(x)
         if arm.cost_bounds and not latency:
-            low, high = (
-                (results.baseline.cost or 0.0) + arm.cost_bounds[0],
-                (results.baseline.cost or 0.0) + arm.cost_bounds[1],
-            )
-            axes.plot([low, high], [arm.score] * 2, color=_colour(results, arm), linewidth=1.6, zorder=2)
+            ends = [(results.baseline.cost or 0.0) + bound for bound in arm.cost_bounds]
+            axes.plot(ends, [arm.score] * 2, color=_colour(results, arm), linewidth=1.6, zorder=2)
         if latency and arm.p50 is not None:
             colour = _colour(results, arm)
             axes.plot([arm.p50, x], [arm.score] * 2, color=colour, linewidth=1.6, zorder=2)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 
 from itera_nb.protocol import PHASES, State, check, happened, next_phase
-from itera_nb.report.tables import clean, message
+from itera_nb.report.tables import clean, framed, message
 from itera_nb.report.view import View
 from itera_nb.verdict.preflight import Condition, phase_conditions
 
@@ -20,23 +20,14 @@ STYLE = (
 
 def checklist(found: Sequence[Condition], *, title: str = "", notes: Sequence[str] = ()) -> View:
     """Conditions, each ticked where it holds, with its evidence or the sentence that says why not."""
-    parts, lines = [STYLE], [clean(title)] if title else []
-    if title:
-        parts.append(f"<h4>{escape(clean(title))}</h4>")
-    parts.append('<ul class="itera-c">')
+    items, lines = "", []
     for condition in found:
         mark, word = MARKS[condition.holds]
-        says = (
-            f"{clean(condition.name)}: {clean(condition.detail)}"
-            if condition.detail
-            else clean(condition.name)
-        )
+        says = clean(f"{condition.name}: {condition.detail}" if condition.detail else condition.name)
         item = f'<b role="img" aria-label="{word}">{mark}</b>{escape(says)}'
-        parts.append(f'<li data-met="{str(condition.holds).lower()}">{item}</li>')
+        items += f'<li data-met="{str(condition.holds).lower()}">{item}</li>'
         lines.append(f"{mark} {says}")
-    parts.append("</ul>")
-    parts += [f'<p class="itera-n">{escape(clean(note))}</p>' for note in notes]
-    return View("".join(parts), "\n".join([*lines, *(clean(note) for note in notes)]))
+    return framed(f'<ul class="itera-c">{items}</ul>', lines, title=title, notes=notes, style=STYLE)
 
 
 def what_next(state: State) -> View:

@@ -47,8 +47,7 @@ def build(experiment: Experiment) -> dict[str, Any]:
         "variance_trials": {arm: x["trials"] for arm, x in arms.items()},
         "test_set_aggregate": {arm: x["mean"] for arm, x in arms.items()},
         "test_set_per_slice": {arm: x["per_slice"] for arm, x in arms.items()},
-        "effect_sizes": {r["arm"]: _effects(r) for r in records}
-        | {c["arm"]: _control(c) for c in verdict["controls"]},
+        "effect_sizes": {x["arm"]: _effects(x) for x in (*records, *verdict["controls"])},
         "verdict": {
             "winner": verdict["arm"] if verdict["arm"] in passed else None,
             "killed": [r["arm"] for r in records if r["outcome"] == "kill"],
@@ -189,15 +188,12 @@ def _categories(state: State) -> list[dict[str, Any]]:
 
 
 def _effects(record: dict[str, Any]) -> dict[str, Any]:
+    """The effect of an arm and on its slices; a control is judged on all rows alone."""
+
     def effect(x: dict[str, Any]) -> dict[str, float]:
         return {"delta": x["estimate"], "ci_low": x["low"], "ci_high": x["high"]}
 
-    return {"aggregate": effect(record), "per_slice": {s["id"]: effect(s) for s in record["slices"]}}
-
-
-def _control(control: dict[str, Any]) -> dict[str, Any]:
-    effect = {"delta": control["estimate"], "ci_low": control["low"], "ci_high": control["high"]}
-    return {"aggregate": effect, "per_slice": {}}
+    return {"aggregate": effect(record), "per_slice": {s["id"]: effect(s) for s in record.get("slices", ())}}
 
 
 def _rule(spec: Spec, records: list[dict[str, Any]]) -> dict[str, Any]:

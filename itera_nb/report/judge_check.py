@@ -7,7 +7,7 @@ from typing import Any
 
 from itera_nb.models.family import family
 from itera_nb.protocol import State
-from itera_nb.report.tables import message, table
+from itera_nb.report.tables import message, stacked, table
 from itera_nb.report.view import View
 from itera_nb.report.wording import NBSP, join
 from itera_nb.scoring.judge_check import HUMAN, NONE
@@ -31,10 +31,9 @@ def check_view(spec: Spec, check: JudgeCheck, sheet: Worksheet | None = None) ->
         return message(NOBODY)
     if not check.arms and sheet is None:
         return message(f"no label of {who(check.second)} was given before the test set was opened")
-    shown = agreement_table(check.arms.values(), list(check.arms)) if check.arms else None
+    shown = [agreement_table(check.arms.values(), list(check.arms))] if check.arms else []
     notes = [*notes_of(spec, check), *(_open_notes(spec, sheet) if sheet and sheet.open else [])]
-    said = message(*notes)
-    return said if shown is None else View(shown.html + said.html, f"{shown.text}\n{said.text}")
+    return stacked(*shown, message(*notes))
 
 
 def agreement_table(found: Iterable[SecondOpinionRecord], names: Sequence[str]) -> View:
@@ -127,16 +126,22 @@ def limit_sentences(spec: Spec, state: State) -> list[str]:
     """What the page says of the judge's check: on the sealed rows, else on dev, else that there was none."""
     if spec.judge is None:
         return []
-    record = state.last("verdict")
-    records = record.body["verdict"]["records"] if record else []
-    found = {r["arm"]: r["second_opinion"] for r in records if r.get("second_opinion")}
-    where, checked = "sealed", state.last("judge_checked")
-    if not found and checked:
-        where, found = "dev", checked.body["arms"]
-    said = [_sentence(arm, SecondOpinionRecord(**x), where) for arm, x in found.items()]
+    dev, test = _opinions(state)
+    where, found = ("sealed", test) if test else ("dev", dev)
+    said = [_sentence(arm, x, where) for arm, x in found.items()]
     unchecked = f"{NOBODY[0].upper()}{NOBODY[1:]}." if spec.judge.second == NONE else ""
     late = f"The judge was not checked: {who(spec.judge.second)} gave no label." if not said else ""
     return [*(said or [unchecked or late]), *(f"{c[0].upper()}{c[1:]}." for c in cautions(spec))]
+
+
+def _opinions(state: State) -> tuple[dict[str, SecondOpinionRecord], dict[str, SecondOpinionRecord]]:
+    """What a second opinion made of each arm: on dev rows, and on sealed ones."""
+    checked, record = state.last("judge_checked"), state.last("verdict")
+    dev = checked.body["arms"] if checked else {}
+    records = record.body["verdict"]["records"] if record else []
+    test = {r["arm"]: r["second_opinion"] for r in records if r.get("second_opinion")}
+    opinions = [{arm: SecondOpinionRecord(**x) for arm, x in found.items()} for found in (dev, test)]
+    return opinions[0], opinions[1]
 
 
 def _sentence(arm: str, x: SecondOpinionRecord, where: str) -> str:
@@ -150,10 +155,7 @@ def audit_answer(spec: Spec, state: State) -> tuple[bool | None, str]:
     """Whether the judge stood its check, with the evidence; None without a judge."""
     if spec.judge is None:
         return None, "no judge: the metric is deterministic"
-    checked, record = state.last("judge_checked"), state.last("verdict")
-    dev = {arm: SecondOpinionRecord(**x) for arm, x in checked.body["arms"].items()} if checked else {}
-    records = record.body["verdict"]["records"] if record else []
-    test = {r["arm"]: SecondOpinionRecord(**r["second_opinion"]) for r in records if r.get("second_opinion")}
+    dev, test = _opinions(state)
     if not dev and not test:
         nobody = spec.judge.second == NONE
         return False, f"labels are blind; {NOBODY if nobody else f'{who(spec.judge.second)} gave no label'}"

@@ -19,9 +19,8 @@ def scan_text(found: dict[str, Any]) -> str:
     ]
     lines += _not_looked_for(found)
     for hit in found["hits"]:
-        ids = [*hit["passages"], *hit["wholes"]]
         short = f"; {count(len(hit['wholes']))} of them short rows, as a whole" if hit["wholes"] else ""
-        lines.append(f"found    {hit['file']}: {_some(ids)}{short}")
+        lines.append(f"found    {hit['file']}: {_some(_ids(hit))}{short}")
     lines += [f"copy     {file} holds most of the sealed rows" for file in found["copies"]]
     if not found["hits"]:
         lines.append("no sealed row was found outside the seal")
@@ -152,5 +151,6 @@ def _accepted(state: State) -> list[str]:
 
 
 def _some(names: list[str]) -> str:
-    more = f" and {count(len(names) - SHOWN)} more" if len(names) > SHOWN else ""
-    return join(names[:SHOWN]) + more if not more else ", ".join(names[:SHOWN]) + more
+    if len(names) <= SHOWN:
+        return join(names)
+    return f"{', '.join(names[:SHOWN])} and {count(len(names) - SHOWN)} more"

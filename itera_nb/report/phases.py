@@ -16,7 +16,7 @@ from itera_nb.protocol import State
 from itera_nb.report.judged import PAIRWISE, judge_notes, score_text
 from itera_nb.report.leaks import burned_line, near_notes, source_line
 from itera_nb.report.power import power_view
-from itera_nb.report.tables import message, table
+from itera_nb.report.tables import message, stacked, table
 from itera_nb.report.view import View
 from itera_nb.report.wording import interval, percent, points, size, usd
 from itera_nb.scoring.evidence import Evidence, compare
@@ -242,7 +242,7 @@ def metric_locked(record: Record) -> View:
         f"metric, rule and experiment.toml locked: record {record.seq}, sha256 {record.body['toml'][:12]}",
         f"{len(record.body['modes'])} failure modes; baseline on train {value}",
     )
-    return View(html=shown.html + done.html, text=f"{shown.text}\n{done.text}")
+    return stacked(shown, done)
 
 
 def scores(spec: Spec, part: str, scored: Scored) -> View:
@@ -350,7 +350,7 @@ def clusters(found: Clusters) -> View:
         )
     if found.missing:
         views.append(message(found.missing))
-    return View(html="".join(v.html for v in views), text="\n\n".join(v.text for v in views))
+    return stacked(*views, between="\n\n")
 
 
 def _clusters(title: str, found: Sequence[Cluster]) -> View:

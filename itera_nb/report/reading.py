@@ -26,13 +26,14 @@ class Node:
         """Whether `key` is there and not null."""
         return self.value.get(key) is not None
 
-    def node(self, key: str) -> Node:
-        """The table under `key`."""
-        return Node(self._get(key, dict, "a table"), self.at(key))
+    def node(self, key: str, *, required: bool = True) -> Node:
+        """The table under `key`; where it is not required, an absent one is empty."""
+        found = self._get(key, dict, "a table") if required or self.has(key) else {}
+        return Node(found, self.at(key))
 
-    def nodes(self, key: str) -> list[Node]:
-        """The list of tables under `key`."""
-        found = self._get(key, list, "a list of tables")
+    def nodes(self, key: str, *, required: bool = True) -> list[Node]:
+        """The list of tables under `key`; where it is not required, an absent one is empty."""
+        found = self._get(key, list, "a list of tables") if required or self.has(key) else []
         for i, item in enumerate(found):
             if not isinstance(item, dict):
                 raise _wrong(f"{self.at(key)}[{i}]", "a table", item)
@@ -54,7 +55,7 @@ class Node:
 
     def number(self, key: str) -> float:
         """The finite number under `key`."""
-        return _number(self.value.get(key), self.at(key), missing=key not in self.value)
+        return _number(self._get(key, object, "a number"), self.at(key))
 
     def optional(self, key: str) -> float | None:
         """The finite number under `key`, or None."""
@@ -82,9 +83,7 @@ class Node:
         return self.value[key]
 
 
-def _number(value: object, path: str, *, missing: bool = False) -> float:
-    if missing:
-        raise DataError(f"data.json: {path} is missing", fix="expected a number")
+def _number(value: object, path: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise _wrong(path, "a finite number", value)
     return float(value)
@@ -221,16 +220,13 @@ def read(data: Mapping[str, Any]) -> Results:
     if not isinstance(data, Mapping):
         raise _wrong("the file", "a table", data)
     root = Node(data)
-    experiment, itera = (
-        root.node("experiment"),
-        root.node("itera") if root.has("itera") else Node({}, "itera"),
-    )
+    experiment, itera = root.node("experiment"), root.node("itera", required=False)
     for key in ("name", "question", "threshold_rule"):
         experiment.text(key)
     experiment.number("trials_per_arm")
     _check_rest(root)
     slices = tuple(Slice(s.text("id"), s.text("name"), _whole(s.optional("n"))) for s in root.nodes("slices"))
-    rule = itera.node("rule") if itera.has("rule") else Node({}, "itera.rule")
+    rule = itera.node("rule", required=False)
     alpha = rule.optional("alpha")
     margin = rule.optional("margin") if rule.text("goal", "better") == "no_worse" else None
     return Results(
@@ -243,7 +239,7 @@ def read(data: Mapping[str, Any]) -> Results:
         arms=_arms(root, itera, {s.id for s in slices}),
         slices=slices,
         dev=_dev(itera),
-        head=itera.node("record").text("head", "") if itera.has("record") else "",
+        head=itera.node("record", required=False).text("head", ""),
         banner=itera.text("arm", ""),
         preference=_preference(itera),
     )
@@ -338,21 +334,20 @@ def _effect(node: Node) -> Effect | None:
 
 def _harmed(itera: Node) -> dict[str, frozenset[str]]:
     """The slices that the verdict flagged, per arm."""
-    records = itera.nodes("records") if itera.has("records") else []
     return {
         record.text("arm"): frozenset(
             s.text("id")
             for s in record.nodes("slices")
             if s.has("regression") or s.text("level") == "flagged"
         )
-        for record in records
+        for record in itera.nodes("records", required=False)
     }
 
 
 def _cost_bounds(itera: Node) -> dict[str, tuple[float, float]]:
     """Per arm, the interval of its cost difference to the baseline, USD per 1,000 rows."""
     found = {}
-    for record in itera.nodes("records") if itera.has("records") else []:
+    for record in itera.nodes("records", required=False):
         low, high = (record.node("cost").optional(f"{end}_per_1k_usd") for end in ("low", "high"))
         if low is not None and high is not None:
             found[record.text("arm")] = (low, high)
@@ -361,7 +356,7 @@ def _cost_bounds(itera: Node) -> dict[str, tuple[float, float]]:
 
 def _preference(itera: Node) -> dict[str, Shares]:
     """Wins, ties and losses of each candidate; empty where scores are no preferences."""
-    table = itera.node("preference") if itera.has("preference") else Node({}, "")
+    table = itera.node("preference", required=False)
     found = {clean(arm): table.node(arm) for arm in table.keys}
     return {arm: Shares(x.number("won"), x.number("tied"), x.number("lost")) for arm, x in found.items()}
 

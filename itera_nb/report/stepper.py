@@ -5,6 +5,7 @@ from __future__ import annotations
 from html import escape
 
 from itera_nb.report.standing import Seal, Standing, Step
+from itera_nb.report.tables import framed
 from itera_nb.report.view import View
 from itera_nb.report.wording import moment
 
@@ -31,10 +32,9 @@ def stepper(name: str, found: Standing) -> View:
         "; ".join(f"{f.label} {f.value} ({f.note})" for f in found.figures),
         f"next: {found.command}",
     ]
-    steps = "".join(_item(step) for step in found.steps)
-    html = f'{STYLE}<h4>{escape(name)}</h4><ol class="itera-s" aria-label="phases">{steps}</ol>'
-    html += "".join(f'<p class="itera-n">{escape(note)}</p>' for note in notes)
-    return View(html, "\n".join([name, *(_line(step) for step in found.steps), *notes]))
+    items = "".join(_item(step) for step in found.steps)
+    steps = f'<ol class="itera-s" aria-label="phases">{items}</ol>'
+    return framed(steps, [_line(step) for step in found.steps], title=name, notes=notes, style=STYLE)
 
 
 def _item(step: Step) -> str:

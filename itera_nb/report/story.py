@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from itera_nb.exceptions import DataError
 from itera_nb.report.reading import Arm, Node, Results, read
 from itera_nb.report.wording import (
     NBSP,
@@ -130,7 +131,6 @@ class Proof:
 class Story:
     """All that the page says, in its order."""
 
-    name: str
     outcome: str
     headline: str
     sentence: str
@@ -177,9 +177,8 @@ def tell(data: Mapping[str, Any]) -> Story:
     outcome = itera.text("outcome")
     lead = _lead(records, itera.text("arm", ""), outcome, itera)
     rule, record = itera.node("rule"), itera.node("record")
-    severity = lead.node("severity") if lead.has("severity") else None
+    modes = _modes(root, lead)
     return Story(
-        name=experiment.text("name"),
         outcome=outcome,
         headline=_after_outcome(itera.text("headline"), outcome),
         sentence=itera.text("sentence"),
@@ -197,10 +196,10 @@ def tell(data: Mapping[str, Any]) -> Story:
         candidates=tuple(_name(results, r.text("arm")) for r in records),
         slices=_slices(results, records),
         slices_say=_slices_say(results, lead),
-        modes=_modes(root, lead),
+        modes=modes,
         modes_of=_name(results, lead.text("arm")),
-        modes_say=_modes_say(root, lead),
-        severity_say=_severity_say(severity) if severity else "",
+        modes_say=_modes_say(modes, lead),
+        severity_say=_severity_say(lead.node("severity")) if lead.has("severity") else "",
         cost_say=_cost_say(results, lead, itera),
         limits=_limits(results, experiment, itera, lead),
         dev_say=" ".join([_dev_say(results, itera.node("dev"), lead), *_origins(itera)]),
@@ -217,8 +216,6 @@ def tell(data: Mapping[str, Any]) -> Story:
 
 def _lead(records: list[Node], arm: str, outcome: str, itera: Node) -> Node:
     """The record that the banner speaks of."""
-    from itera_nb.exceptions import DataError
-
     if not records:
         raise DataError(
             f"data.json: {itera.at('records')} is empty", fix="expected one record per candidate arm"
@@ -303,11 +300,7 @@ def _price(lead: Node) -> KeyFigure:
 
 def _level(node: Node) -> str:
     """The verdict's word for a slice: a regression is called by its name."""
-    return (
-        node.text("regression", "") or node.text("level")
-        if "regression" in node.value
-        else node.text("level")
-    )
+    return node.text("regression", "") or node.text("level")
 
 
 def _arm_line(root: Node, results: Results, node: Node, records: list[Node]) -> ArmLine:
@@ -326,7 +319,9 @@ def _arm_line(root: Node, results: Results, node: Node, records: list[Node]) -> 
         else milliseconds(arm.p95) + (", amortised" if node.flag("amortised") else ""),
         score=_scores(results, arm, node),
         weighted=results.score(weighted.number(arm.id)) if weighted and weighted.has(arm.id) else "",
-        effect="" if arm.effect is None else f"{points(arm.effect.estimate)} {_of(arm)}",
+        effect=f"{points(arm.effect.estimate)} {interval(arm.effect.low, arm.effect.high)}"
+        if arm.effect
+        else "",
         outcome="baseline" if arm.baseline else record.text("outcome") if record else "control",
         reading=_reading(results, record) if record else _control(arm) if arm.control else "",
     )
@@ -343,10 +338,6 @@ def _scores(results: Results, arm: Arm, node: Node) -> str:
         found = node.node("secondary")
         shown += [f"{clean(name)} {found.number(name):.3f}" for name in found.keys]
     return "; ".join(shown)
-
-
-def _of(arm: Arm) -> str:
-    return interval(arm.effect.low, arm.effect.high) if arm.effect else ""
 
 
 def _control(arm: Arm) -> str:
@@ -414,14 +405,10 @@ def _slices_say(results: Results, lead: Node) -> str:
     return "Every assessed slice is cleared." if named else "No slices were registered."
 
 
-def _mode_names(root: Node) -> dict[str, str]:
-    return {
-        c.text("id"): c.text("name", c.text("id")) for c in root.node("failure_modes").nodes("categories")
-    }
-
-
 def _modes(root: Node, lead: Node) -> tuple[ModeLine, ...]:
-    names = _mode_names(root)
+    """The failure modes of the lead arm, the worst first."""
+    categories = root.node("failure_modes").nodes("categories")
+    names = {c.text("id"): c.text("name", c.text("id")) for c in categories}
     modes = sorted(lead.nodes("failure_modes"), key=lambda m: -m.number("weight"))
     return tuple(
         ModeLine(
@@ -435,25 +422,18 @@ def _modes(root: Node, lead: Node) -> tuple[ModeLine, ...]:
     )
 
 
-def _modes_say(root: Node, lead: Node) -> str:
-    modes = sorted(lead.nodes("failure_modes"), key=lambda m: -m.number("weight"))
+def _modes_say(modes: tuple[ModeLine, ...], lead: Node) -> str:
     if not modes:
         return ""
-    names = _mode_names(root)
-    worst = modes[0]
-    name = names.get(worst.text("id"), worst.text("id"))
+    worst = max(lead.nodes("failure_modes"), key=lambda m: m.number("weight"))
+    what = "is not shown to have changed"
     if worst.text("level") == "flagged":
-        return f"The worst failure mode, {name}, is likely to have grown by more than is allowed."
-    grown = worst.number("low") > 0
-    fell = worst.number("high") < 0
-    what = (
-        "grew, within what is allowed"
-        if grown
-        else "became rarer"
-        if fell
-        else "is not shown to have changed"
-    )
-    return f"The worst failure mode, {name}, {what}."
+        what = "is likely to have grown by more than is allowed"
+    elif worst.number("low") > 0:
+        what = "grew, within what is allowed"
+    elif worst.number("high") < 0:
+        what = "became rarer"
+    return f"The worst failure mode, {modes[0].name}, {what}."
 
 
 def _severity_say(severity: Node) -> str:

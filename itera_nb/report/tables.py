@@ -28,35 +28,42 @@ def table(
     headers: Sequence[str], rows: Sequence[Sequence[object]], *, title: str = "", notes: Sequence[str] = ()
 ) -> View:
     """A table with a title and notes below; every cell is shown literally."""
-    headers, title = [clean(h) for h in headers], clean(title)
+    if not headers:
+        return framed("", (), title=title, notes=notes)
+    headers = [clean(h) for h in headers]
     cells = [[clean(value) for value in row] for row in rows]
-    return View(html=_html(headers, cells, title, notes), text=_text(headers, cells, title, notes))
+    return framed(_html(headers, cells), _text([headers, *cells]), title=title, notes=notes)
 
 
 def message(*lines: str, title: str = "") -> View:
     """Sentences without a table."""
-    return table((), (), title=title, notes=lines)
+    return framed("", (), title=title, notes=lines)
 
 
-def _html(headers: Sequence[str], rows: list[list[str]], title: str, notes: Sequence[str]) -> str:
-    parts = [STYLE]
-    if title:
-        parts.append(f"<h4>{escape(title)}</h4>")
-    if headers:
-        head = "".join(f"<th>{escape(h)}</th>" for h in headers)
-        body = "".join("<tr>" + "".join(f"<td>{escape(c)}</td>" for c in row) + "</tr>" for row in rows)
-        parts.append(f'<table class="itera-t"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>')
-    parts += [f'<p class="itera-n">{escape(clean(note))}</p>' for note in notes]
-    return "".join(parts)
+def framed(
+    html: str, lines: Sequence[str], *, title: str = "", notes: Sequence[str] = (), style: str = STYLE
+) -> View:
+    """A body, as HTML and as lines of text, between its title and its notes, which are shown literally."""
+    above, below = [clean(title)] if title else [], [clean(note) for note in notes]
+    head = "".join(f"<h4>{escape(line)}</h4>" for line in above)
+    foot = "".join(f'<p class="itera-n">{escape(line)}</p>' for line in below)
+    return View(f"{style}{head}{html}{foot}", "\n".join([*above, *lines, *below]))
 
 
-def _text(headers: Sequence[str], rows: list[list[str]], title: str, notes: Sequence[str]) -> str:
-    lines = [title] if title else []
-    if headers:
-        flat = [[c.replace("\n", " ") for c in row] for row in [list(headers), *rows]]
-        widths = [min(max(len(row[i]) for row in flat), WIDEST) for i in range(len(headers))]
-        lines += [
-            "  ".join(shorten(c, w).ljust(w) for c, w in zip(row, widths, strict=True)).rstrip()
-            for row in flat
-        ]
-    return "\n".join([*lines, *(clean(note) for note in notes)])
+def stacked(*views: View, between: str = "\n") -> View:
+    """Views one below the other."""
+    return View("".join(v.html for v in views), between.join(v.text for v in views))
+
+
+def _html(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    head = "".join(f"<th>{escape(h)}</th>" for h in headers)
+    body = "".join("<tr>" + "".join(f"<td>{escape(c)}</td>" for c in row) + "</tr>" for row in rows)
+    return f'<table class="itera-t"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+
+
+def _text(rows: Sequence[Sequence[str]]) -> list[str]:
+    flat = [[c.replace("\n", " ") for c in row] for row in rows]
+    widths = [min(max(map(len, column)), WIDEST) for column in zip(*flat, strict=True)]
+    return [
+        "  ".join(shorten(c, w).ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in flat
+    ]
