@@ -30,6 +30,7 @@ from itera_nb.models.credentials import load_dotenv, refuse_keys
 from itera_nb.protocol import ASKING, SAFEGUARDS, check
 from itera_nb.report import phases, tables
 from itera_nb.report.checklist import checklist, what_next
+from itera_nb.report.conclusion import section
 from itera_nb.report.data_json import build
 from itera_nb.report.frame_md import write_frame
 from itera_nb.report.judge_check import check_view
@@ -37,9 +38,8 @@ from itera_nb.report.judged import rubric
 from itera_nb.report.labels import labels_view
 from itera_nb.report.leaks import reseal_text, scan_text
 from itera_nb.report.pilot import pilot_view
-from itera_nb.report.standing import standing
-from itera_nb.report.stepper import stepper
-from itera_nb.report.view import View, section_view
+from itera_nb.report.standing import standing, stepper
+from itera_nb.report.view import View
 from itera_nb.scoring import registered
 from itera_nb.scoring.judge_check import HUMAN
 from itera_nb.scoring.pilot import run_pilot

@@ -15,10 +15,9 @@ from itera_nb.experiment import Experiment
 from itera_nb.ledger import Record, backward_times
 from itera_nb.protocol import MAX_ITERATIONS, MAX_SPRINTS, SAFEGUARDS, State
 from itera_nb.report.judge_check import audit_answer
-from itera_nb.report.labels import label_evidence
+from itera_nb.report.labels import label_evidence, seen_words
 from itera_nb.report.leaks import scan_evidence
 from itera_nb.report.power import power_line
-from itera_nb.report.readings import seen_words
 from itera_nb.report.wording import changes_text, percent, shorten, size
 from itera_nb.spec import Spec
 

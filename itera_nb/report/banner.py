@@ -8,9 +8,8 @@ from typing import Any
 from itera_nb.experiment import Experiment
 from itera_nb.report.judge_check import limit_sentences
 from itera_nb.report.judged import PAIRWISE, judge_limits
-from itera_nb.report.labels import label_limits
+from itera_nb.report.labels import label_limits, seen_limits
 from itera_nb.report.leaks import leak_sentences
-from itera_nb.report.readings import seen_limits
 from itera_nb.report.wording import interval, percent, points, size
 from itera_nb.spec import Spec
 

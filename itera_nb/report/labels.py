@@ -1,4 +1,4 @@
-"""What the label audit says: in a cell, in the self-audit and on the page."""
+"""What is said of dev rows: their labels, when those are audited, and those of them that a person read."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from itera_nb.protocol import State
 from itera_nb.report.tables import message
 from itera_nb.report.view import View
 from itera_nb.report.wording import percent, points
+
+LIKELY = 0.05
 
 
 def labels_view(audit: LabelAudit) -> View:
@@ -81,3 +83,20 @@ def label_evidence(state: State, *, generated: bool) -> tuple[bool | None, str]:
     accepted = state.answer("SG30")
     why = f"; accepted: {accepted.body['why']}" if accepted else ""
     return False, f"generated data without a label-noise audit{why}"
+
+
+def seen_words(seen: Mapping[str, Any]) -> str:
+    """The contrast of one arm in a few words."""
+    read, others = points(seen["read"]), points(seen["others"])
+    return f"{read} on {seen['rows']:,} dev rows that were read, {others} on the others"
+
+
+def seen_limits(state: State) -> list[str]:
+    """A warning for each locked arm that gains more on the dev rows that were read before the lock."""
+    locked = state.last("locked")
+    lines = locked.body["lines"] if locked else []
+    return [
+        f"`{x['head']}` gains {seen_words(x['seen'])}: it may be tuned to what was read."
+        for x in lines
+        if x.get("seen") and x["seen"]["p"] < LIKELY
+    ]

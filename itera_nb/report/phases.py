@@ -15,7 +15,7 @@ from itera_nb.ledger import Record
 from itera_nb.protocol import State
 from itera_nb.report.judged import PAIRWISE, judge_notes, score_text
 from itera_nb.report.leaks import burned_line, near_notes, source_line
-from itera_nb.report.power import power_view
+from itera_nb.report.power import picture, power_view
 from itera_nb.report.tables import message, stacked, table
 from itera_nb.report.view import View
 from itera_nb.report.wording import interval, percent, points, size, usd
@@ -98,8 +98,6 @@ def frame_locked(record: Record) -> View:
 
 def plan(spec: Spec, made: Plan) -> View:
     """Odds of each outcome, per split, at each true effect; and against the number of rows."""
-    from itera_nb.report.plan_picture import picture
-
     headers = ["", "test rows", *(f"truth {points(t)} pp" if t else "truth 0" for t in made.truths)]
     headers += ["cost", "time"]
     rows = [[*_scenario(made, s), *_price(made, s)] for s in made.scenarios]

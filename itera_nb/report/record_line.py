@@ -64,7 +64,6 @@ _LINES: dict[str, Callable[[Body], str]] = {
     "metric_locked": lambda b: f"metric and rule locked, {len(b['modes'])} failure modes",
     "pilot_passed": lambda b: f"pilot passed: {len(b['arms'])} arms on one row",
     "scored": _scored,
-    "judge_checked": lambda _: "judge checked",
     "labels_audited": lambda b: f"labels of {b['asked']:,} failing rows audited by {b['by']}",
     "revealed": lambda b: f"{len(b['ids'])} dev rows shown to a person",
     "screened": lambda b: f"{len(b['arms'])} arms screened on {b['n']:,} train rows",

@@ -1,26 +1,37 @@
-"""Where an experiment stands, as values read from its ledger: what stepper, panel and toolbar chip show."""
+"""Where an experiment stands, as values read from its ledger: for the panel, a toolbar chip and the stepper.
+
+The stepper shows the phases where there is no panel: in `exp.status()` and `itera status`.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from html import escape
 from typing import Literal
 
 from itera_nb.ledger import Record
 from itera_nb.protocol import PHASES, State, actor, check, finished, happened, next_phase, open_question
-from itera_nb.report.wording import percent, size, usd
+from itera_nb.report.tables import framed
+from itera_nb.report.view import View
+from itera_nb.report.wording import moment, percent, size, usd
 from itera_nb.seal.custody import holders
 
 Progress = Literal["done", "current", "waiting"]
-TITLES = {
-    "0-frame": "Frame",
-    "1-source": "Source",
-    "2-metric": "Metric",
-    "3-run": "Run",
-    "4-diagnose": "Diagnose",
-    "5-verdict": "Verdict",
-}
 LOCKS = {"frame": "frame_locked", "metric": "metric_locked", "arms": "locked"}
+MARKS = {
+    "done": "\N{CHECK MARK}",
+    "current": "\N{BLACK RIGHT-POINTING TRIANGLE}",
+    "waiting": "\N{WHITE CIRCLE}",
+}
+WORDS = {"done": "done", "current": "now", "waiting": "waiting"}
+STYLE = (
+    "<style>.itera-s{list-style:none;margin:.4em 0;padding:0}.itera-s li{padding:.15em 0 .15em 1.6em;"
+    "border-left:2px solid var(--jp-border-color1,#bdbdbd);margin-left:.5em}"
+    ".itera-s li>b:first-child{display:inline-block;width:1.6em}"
+    ".itera-s [aria-current]{font-weight:600;border-color:var(--jp-brand-color1,#1565c0)}"
+    ".itera-s small{font-weight:400;opacity:.85;display:block}</style>"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +117,7 @@ def _step(name: str, state: State, phase: str | None) -> Step:
     asked = open_question(state) if name == phase else None
     return Step(
         id=name,
-        title=TITLES[name],
+        title=name[2:].capitalize(),
         state=progress,
         at=max(r.ts for r in records) if done else None,
         took_s=_seconds(records) if done else None,
@@ -158,17 +169,66 @@ def _power(state: State) -> Figure:
 
 
 def _spend(state: State) -> Figure:
-    """USD of arms, iterations and proposals, by their latest score records; the pass is not in it."""
+    """USD of arms, judge, iterations and proposals, by their latest score records; the pass is not in it."""
     scored = {(r.body["rows"], r.body["iteration"]): r for r in state.all("scored")}
     costs = [arm["cost_usd"] for record in scored.values() for arm in record.body["arms"].values()]
+    costs += [r.body["judge"]["cost_usd"] for r in scored.values() if r.body.get("judge")]
     proposals = (*state.all("iteration_registered"), *state.all("proposal_refused"))
     costs += [r.body["cost_usd"] for r in proposals if "cost_usd" in r.body]
     value = usd(sum(c for c in costs if c is not None))
     unknown = sum(c is None for c in costs)
-    return Figure("spend", "spent", value, f"{unknown} arms of unknown price" if unknown else "train and dev")
+    return Figure("spend", "spent", value, f"{unknown} of unknown price" if unknown else "train and dev")
 
 
 def _command(state: State, phase: str | None) -> str:
     if phase is None:
         return "itera extend --from FILE" if check("extended", state) is None else "itera show"
     return "itera verdict" if phase == "5-verdict" else "itera run"
+
+
+def stepper(name: str, found: Standing) -> View:
+    """Phases with state, time and who acts; what is locked, the seal, the figures, the next command."""
+    notes = [
+        f"locked: {', '.join(found.locked) or 'nothing yet'}",
+        _seal_line(found.seal),
+        "; ".join(f"{f.label} {f.value} ({f.note})" for f in found.figures),
+        f"next: {found.command}",
+    ]
+    items = "".join(_item(step) for step in found.steps)
+    steps = f'<ol class="itera-s" aria-label="phases">{items}</ol>'
+    return framed(steps, [_line(step) for step in found.steps], title=name, notes=notes, style=STYLE)
+
+
+def _item(step: Step) -> str:
+    current = ' aria-current="step"' if step.state == "current" else ""
+    mark = f'<b role="img" aria-label="{WORDS[step.state]}">{MARKS[step.state]}</b>'
+    name, detail = escape(f"{step.id[0]} {step.title}"), escape(_detail(step))
+    return f"<li{current}>{mark}{name}<small>{detail}</small></li>"
+
+
+def _line(step: Step) -> str:
+    return f"{MARKS[step.state]} {step.id[0]} {step.title:<9} {_detail(step)}".rstrip()
+
+
+def _detail(step: Step) -> str:
+    if step.at:
+        took = "" if step.took_s is None else f", {_duration(step.took_s)}"
+        return f"{moment(step.at)}{took}"
+    if step.state == "waiting":
+        return step.why or ""
+    return f"{step.actor} may act" if step.why is None else f"not yet: {step.why}"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def _seal_line(seal: Seal) -> str:
+    if seal.state == "none":
+        return "seal: no test rows are sealed yet"
+    touched = f"touched {seal.touches} times" if seal.touches else "not touched"
+    return (
+        f"seal: {seal.state} {moment(seal.at or '')}, {seal.rows or 0:,} test rows, {seal.custody}, {touched}"
+    )

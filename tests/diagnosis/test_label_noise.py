@@ -15,8 +15,7 @@ from itera_nb.diagnosis.judgement import excused_rows
 from itera_nb.diagnosis.label_noise import ANSWER, FILE, SHEET, find_suspects
 from itera_nb.exceptions import ArmError, DataError, IteraError, Refusal
 from itera_nb.report.audit import self_audit
-from itera_nb.report.labels import label_limits
-from itera_nb.report.readings import seen_limits
+from itera_nb.report.labels import label_limits, seen_limits
 from itera_nb.scoring.runs import part_rows
 from itera_nb.stats.agreement import wilson_interval
 

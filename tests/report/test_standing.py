@@ -2,8 +2,9 @@
 
 import pytest
 
-from itera_nb.report.standing import TITLES, standing
-from itera_nb.report.stepper import stepper
+from itera_nb.ledger import Record
+from itera_nb.protocol import PHASES, State
+from itera_nb.report.standing import standing, stepper
 
 
 @pytest.fixture
@@ -62,9 +63,25 @@ def test_the_stepper_is_an_ordered_list_with_one_current_step(steps):
     assert "&lt;b&gt;fees" in view.html
     assert "<b>fees" not in view.html
     lines = view.text.splitlines()
-    assert [title in line for title, line in zip(TITLES.values(), lines[1:], strict=False)] == [True] * 6
+    titles = [phase[2:].capitalize() for phase in PHASES]
+    assert [title in line for title, line in zip(titles, lines[1:], strict=False)] == [True] * 6
     assert "locked: frame" in view.text
     assert "next: itera run" in view.text
+
+
+def test_what_the_judge_cost_is_spent_too():
+    arms = {"base": {"cost_usd": 0.25}, "better": {"cost_usd": 0.5}}
+    body = {"rows": "dev", "iteration": None, "arms": arms, "judge": {"cost_usd": 1.0}}
+
+    def spent(body):
+        return standing(State((Record(1, "", "scored", "2026-11-21T10:00:00.000+00:00", body, ""),))).figures[
+            2
+        ]
+
+    assert (spent(body).value, spent(body).note) == ("$1.75", "train and dev")
+    unknown = spent(body | {"judge": {"cost_usd": None}})
+    assert (unknown.value, unknown.note) == ("$0.75", "1 of unknown price")
+    assert spent(body | {"judge": None}).value == "$0.75"
 
 
 def test_a_finished_one(finished):
