@@ -68,9 +68,8 @@ def _experiment(folder: Path) -> None:
             held = experiment.custody
             click.echo(f"experiment   {experiment.name}: {held.words}")
             if not held.escrow:
-                where = (
-                    custody.named("keys", experiment.genesis) if held.local == "file" else "system keyring"
-                )
+                in_file = held.local == "file"
+                where = custody.named("keys", experiment.genesis) if in_file else "system keyring"
                 click.echo(f"             key in {where}")
         else:
             kept = f"escrow ({', '.join(r.name for r in named)})" if named else f"local ({custody.place()})"

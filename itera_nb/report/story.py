@@ -612,8 +612,7 @@ def _proof(results: Results, record: Node) -> Proof:
         )
     freedom = f"{record.number('df'):.1f}" if record.has("df") else "unbounded"
     figures.append(("degrees of freedom, two-sided \u03b1", f"{freedom}, {record.number('alpha'):g}"))
-    for label, key in (("Holm-adjusted p", "holm_p"), ("McNemar mid-p", "midp")):
-        node = record if key == "holm_p" else appendix
+    for label, node, key in (("Holm-adjusted p", record, "holm_p"), ("McNemar mid-p", appendix, "midp")):
         if node.has(key):
             figures.append((label, _p(node.number(key))))
     for label, key in (("Newcombe interval", "newcombe"), ("Tango interval", "tango")):

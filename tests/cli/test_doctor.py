@@ -120,9 +120,12 @@ def test_a_key_in_a_notebooks_output_is_named_by_its_cell(ask, make_experiment):
     (folder / "notebooks").mkdir()
     (folder / "notebooks" / "3-run.ipynb").write_text(json.dumps({"cells": [cell], "metadata": {}}), "utf-8")
     (folder / "notebooks" / "broken.ipynb").write_text("{", "utf-8")
+    (folder / "notebooks" / "list.ipynb").write_text("[]", "utf-8")
     code, text = ask(folder)
     assert code == 2
     assert "notebooks/3-run.ipynb: cell 1 [3] holds the value of LOOPBACK_KEY" in text
+    for name in ("broken", "list"):
+        assert re.search(rf"note keys +notebooks/{name}.ipynb is no readable notebook: not looked at", text)
 
 
 def test_an_env_file_that_git_would_take(ask, make_experiment):
