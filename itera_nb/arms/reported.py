@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from itera_nb._typing import JSON, Row
-from itera_nb.models.parsing import ParseError, Parser
+from itera_nb.models.parsing import NotFiniteError, ParseError, Parser, StrictDecoder
 from itera_nb.models.pricing import price
 
 from .caller import Answer, is_amount
@@ -74,8 +74,8 @@ class ReportReader:
         except UnicodeDecodeError:
             return Answer("invalid", error_type="NotUTF8")
         try:
-            value = json.loads(text, parse_constant=_no_constant)
-        except _NotFiniteError:
+            value = StrictDecoder().decode(text)
+        except NotFiniteError:
             return Answer("invalid", error_type="NaN")
         except (ValueError, RecursionError):
             value = text
@@ -110,11 +110,3 @@ class ReportReader:
         except ParseError as error:
             said = self.said(f"{error}: {text!r}")
             return replace(facts, status="invalid", error_type="ParseError", error=said)
-
-
-class _NotFiniteError(ValueError):
-    """NaN or infinity in a JSON text."""
-
-
-def _no_constant(name: str) -> None:
-    raise _NotFiniteError(name)

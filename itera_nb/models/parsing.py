@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from itera_nb._typing import JSON
 from itera_nb.exceptions import ArmError
@@ -19,6 +20,31 @@ _FIX = 'parse is { labels = ["a"] }, { regex = "..." }, { json = true, field = "
 
 class ParseError(ValueError):
     """A model's answer that is no output: what it lacked, without its text."""
+
+
+class NotFiniteError(ValueError):
+    """NaN or infinity in a JSON text."""
+
+
+class StrictDecoder(json.JSONDecoder):
+    """Reads JSON as every file and API can hold it: finite numbers only, and "?" for half a surrogate pair.
+
+    Raises:
+        NotFiniteError: It holds NaN, infinity, or a number too large for a float.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(parse_constant=_not_finite, parse_float=_finite)
+
+    def raw_decode(self, s: str, idx: int = 0) -> tuple[Any, int]:
+        """See `json.JSONDecoder.raw_decode`."""
+        value, end = super().raw_decode(s, idx)
+        text = json.dumps(value, ensure_ascii=False)
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            value = json.loads(text.encode(errors="replace"))
+        return value, end
 
 
 class Parser:
@@ -131,15 +157,22 @@ def _validator(schema: Any, name: str) -> Callable[[Any], None]:
 def _first_json(text: str) -> JSON:
     for start in (m.start() for m in re.finditer(r"[{\[]", text)):
         try:
-            value, _ = json.JSONDecoder(parse_constant=_no_constant).raw_decode(text, start)
+            value, _ = StrictDecoder().raw_decode(text, start)
         except ValueError:
             continue
+        except RecursionError:
+            raise ParseError("the JSON value is nested too deeply") from None
         return value  # type: ignore[no-any-return]
     raise ParseError("no JSON value occurs")
 
 
-def _no_constant(name: str) -> None:
-    raise ValueError(name)
+def _not_finite(text: str) -> NoReturn:
+    raise NotFiniteError(text)
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else _not_finite(text)
 
 
 def _not_empty(text: str) -> str:

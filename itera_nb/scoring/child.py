@@ -139,13 +139,14 @@ def constant(name: str) -> JSON:
 
 
 def to_json(value: Any) -> JSON:
-    """A value as plain JSON types.
+    """A value as plain JSON types; half a surrogate pair, which no file can hold, becomes "?".
 
     Raises:
         ValueError: It holds NaN or infinity, or refers to itself.
         TypeError: It holds something that JSON has no form for.
     """
-    plain: JSON = json.loads(json.dumps(value, allow_nan=False, default=_plain))
+    text = json.dumps(value, allow_nan=False, default=_plain, ensure_ascii=False)
+    plain: JSON = json.loads(text.encode(errors="replace"))
     return plain
 
 

@@ -38,6 +38,7 @@ def read(called):
         ({"value": 0}, 0),
         ("\ufefffees", "fees"),
         ("{not json", "{not json"),
+        (r'{"output": "cut \ud83d"}', "cut ?"),
     ],
 )
 def test_outputs(read, data, output):
@@ -65,6 +66,7 @@ def test_a_report_says_what_it_cost_and_how_it_came_about(read):
         ({"output": None}, "invalid", "None"),
         ("NaN", "invalid", "NaN"),
         ('{"output": Infinity}', "invalid", "NaN"),
+        ('{"output": [1e999]}', "invalid", "NaN"),
         (b"\xff\xfe", "invalid", "NotUTF8"),
         ({"output": 1, "usage": 3}, "invalid", "BadReport"),
         ({"output": 1, "cost_usd": -1}, "invalid", "BadReport"),

@@ -61,6 +61,19 @@ def test_json_without_the_field_is_no_output(text):
         read(text, {"json": True, "field": "label"})
 
 
+@pytest.mark.parametrize("text", ["[" * 3000, '{"label":' * 3000, '{"label": 1e999}', '{"label": -1e999}'])
+def test_json_that_no_log_could_hold_is_no_output(text):
+    with pytest.raises(ParseError):
+        read(text, {"json": True})
+
+
+def test_half_a_surrogate_pair_becomes_a_question_mark():
+    assert read(r'{"label": "ok \ud83d", "\ude00": "\ud83d\ude00"}', {"json": True}) == {
+        "label": "ok ?",
+        "?": "😀",
+    }
+
+
 def test_plain_text_is_stripped_and_not_empty():
     assert read("  hello \n", None) == "hello"
     with pytest.raises(ParseError):
