@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from itera_nb._typing import JSON, Row
 from itera_nb.exceptions import ArmError
-from itera_nb.models.client import DEFAULT_MAX_TOKENS, Client, Reply, Request, check_params
+from itera_nb.models.client import Client, Reply, Request, check_params, max_tokens
 from itera_nb.models.parsing import ParseError, Parser
 from itera_nb.models.pricing import largest_price, price
 from itera_nb.models.prompt import PromptError, compile_prompt, read_tools
@@ -50,7 +50,7 @@ class PromptCaller:
         self._clients = clients
         self._quiet = quiet
         self._free = spec.cost == "free"
-        self._max_tokens = int(spec.params.get("max_tokens", DEFAULT_MAX_TOKENS))
+        self._max_tokens = max_tokens(spec.params)
         self._parser = Parser(spec.parse, arm.root)
         self._prompt = compile_prompt(spec, arm.root, arm.shots, self._parser.example)
         self._tools = read_tools(spec.tools, arm.root)

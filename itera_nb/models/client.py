@@ -10,6 +10,7 @@ from itera_nb.exceptions import ArmError
 
 Trouble: TypeAlias = Literal["rate_limit", "server", "connection", "late", "garbled", "request"]
 DEFAULT_MAX_TOKENS = 1024
+LIMITS = ("max_tokens", "max_completion_tokens")
 _NO_PARAMS = {"model", "messages", "system", "tools", "stream", "timeout"} | {
     "extra_headers",
     "extra_query",
@@ -93,6 +94,11 @@ def check_params(params: Mapping[str, Any]) -> None:
             f"params.{wrong[0]} is no parameter of a model",
             fix="use the arm's own keys: model, prompt, system, tools; timeout_s for seconds",
         )
+
+
+def max_tokens(params: Mapping[str, Any]) -> int:
+    """Tokens that an answer may have, in the vendor's own word for them or ours."""
+    return int(max((params[name] for name in LIMITS if name in params), default=DEFAULT_MAX_TOKENS))
 
 
 class Client(Protocol):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from itera_nb.exceptions import ArmError
 
-from .client import DEFAULT_MAX_TOKENS, Reply, Request, check_params
+from .client import DEFAULT_MAX_TOKENS, LIMITS, Reply, Request, check_params
 from .credentials import find_key
 from .sdk import SdkClient
 from .troubles import Origin
@@ -26,7 +26,6 @@ _STOP_WORDS = {
     "tool_calls": "tool_use",
     "function_call": "tool_use",
 }
-_LIMITS = {"max_tokens", "max_completion_tokens"}
 
 
 class OpenAICompatibleClient(SdkClient["openai.AsyncOpenAI"]):
@@ -75,7 +74,7 @@ class OpenAICompatibleClient(SdkClient["openai.AsyncOpenAI"]):
 
     def arguments(self, request: Request) -> dict[str, Any]:
         """See `SdkClient.arguments`."""
-        limited = _LIMITS & request.params.keys()
+        limited = any(name in request.params for name in LIMITS)
         arguments: dict[str, Any] = {} if limited else {self._limit: DEFAULT_MAX_TOKENS}
         extra: dict[str, Any] = {}
         check_params(request.params)

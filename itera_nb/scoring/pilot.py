@@ -16,7 +16,7 @@ from itera_nb.exceptions import Refusal
 from itera_nb.experiment import Experiment
 from itera_nb.ledger import Record, digest
 from itera_nb.metrics import judge as asking
-from itera_nb.models.client import DEFAULT_MAX_TOKENS, Request
+from itera_nb.models.client import Request, max_tokens
 from itera_nb.models.prompt import PromptError
 
 from .attempts import Attempt, AttemptLog
@@ -269,7 +269,7 @@ def _row_range(
         return None if attempt.cost_usd is None else one_call_range(attempt.cost_usd)
     own, *others = (_size(request) for request in requests)
     same_kind = known if spec.arms[spec.baseline].kind == "prompt" else None
-    most = int(arm.params.get("max_tokens", DEFAULT_MAX_TOKENS))
+    most = max_tokens(arm.params)
     batch, models = spec.run.batch, spec.models
     return prompt_range(attempt, others, own, most, same_kind, batch=batch, models=models)
 

@@ -133,6 +133,9 @@ def test_the_bound_holds_and_knows_what_is_free(prompt, caller):
     client = FakeClient(lambda _: "fees")
     [answer] = prompt.call(row, client=client, params={"max_tokens": 50}, **HAIKU)
     assert caller(params={"max_tokens": 50}).bound_usd(row) >= answer.cost_usd > 0
+    limits = ({"max_tokens": 9000}, {"max_completion_tokens": 9000})
+    dear, as_dear = (caller(params=limit).bound_usd(row) for limit in limits)
+    assert dear == as_dear > 10 * caller(params={"max_tokens": 50}).bound_usd(row)
     assert caller(cost="free").bound_usd(row) == 0
     assert caller(model="anthropic/no-such-model").bound_usd(row) == 0
 
