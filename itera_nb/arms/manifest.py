@@ -16,6 +16,8 @@ from itera_nb.exceptions import ArmError
 from itera_nb.ledger import digest
 from itera_nb.spec import ArmSpec, Spec
 
+_DEFINITION = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
@@ -195,7 +197,11 @@ def command_files(folder: Path, words: list[str], pythonpath: list[str]) -> dict
         path = (folder / word).resolve()
         if Path(word).is_absolute() or not path.is_relative_to(root) or path == root:
             continue
-        if path.is_dir():
+        try:
+            is_folder = path.is_dir()
+        except OSError:  # too long for a path: code, say
+            continue
+        if is_folder:
             inner = (p for p in sorted(path.rglob("*")) if p.is_file() and "__pycache__" not in p.parts)
             files |= {p.relative_to(root).as_posix(): p for p in inner}
         elif path.suffix == ".py" and path.is_file():
@@ -294,7 +300,7 @@ def _parse_code(path: Path) -> ast.Module:
 def _top_level_names(path: Path) -> set[str]:
     names: set[str] = set()
     for node in _parse_code(path).body:
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        if isinstance(node, _DEFINITION):
             names.add(node.name)
         elif isinstance(node, ast.Assign | ast.AnnAssign | ast.ImportFrom | ast.Import):
             names |= {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
@@ -343,9 +349,11 @@ def _normal_code(sources: dict[str, bytes], target: str, symbol: str) -> str:
     statements: list[str] = []
     used, waiting = [], [symbol]
     for node in ast.parse(sources[home]).body:
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        if isinstance(node, _DEFINITION) and (node.name == symbol or not node.decorator_list):
             definitions[node.name] = node
         else:
+            if isinstance(node, _DEFINITION):  # its decorator may register it: it counts, whoever names it
+                node.name = "_"
             statements.append(ast.dump(node))
             waiting += [n.id for n in ast.walk(node) if isinstance(n, ast.Name)]
     while waiting:

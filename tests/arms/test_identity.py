@@ -134,6 +134,11 @@ def test_a_command_takes_what_it_names_with_it(manifest, tmp_path):
     assert set(found.files) == {"arms/a.py", "arms/helper.py", "arms/tool/main.js"}
 
 
+def test_code_among_a_commands_words_is_no_path(manifest):
+    found = manifest(kind="command", command=["python", "-c", "print(1)\n" * 600, "arms/p.md"])
+    assert set(found.files) == {"arms/p.md"}
+
+
 def test_results_are_relative_to_the_experiment_not_to_a_snapshot(tmp_path, make_spec, manifest):
     snapshot = tmp_path / "snapshot"
     snapshot.mkdir()

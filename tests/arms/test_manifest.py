@@ -112,6 +112,26 @@ def test_a_base_class_and_a_decorator_count(changed, folder):
     assert changed(code.replace("return f\n", "return None\n"), "Arm") == ["implementation"]
 
 
+def test_what_a_decorator_registers_counts_though_nobody_names_it(changed, folder):
+    code = (
+        "from functools import singledispatch\n\n@singledispatch\ndef show(x):\n    return 'other'\n\n"
+        "@show.register\ndef _(x: int):\n    return 'int'\n\n@show.register\ndef _(x: str):\n    return 'str'\n\n"
+        "def answer(row):\n    return show(row['x'])\n"
+    )
+    folder.write("arms/a.py", code)
+    assert changed(code) == []
+    assert changed(code.replace("'int'", "'whole'")) == ["implementation"]
+
+
+def test_another_name_for_the_same_decorated_function_is_no_change(folder, manifest):
+    code = "from functools import cache\n\n"
+    for name in ("one", "two"):
+        code += f"@cache\ndef {name}(row):\n    return row\n\n"
+    folder.write("arms/a.py", code)
+    one, two = (manifest(target=f"arms/a.py:{name}") for name in ("one", "two"))
+    assert two.changes(one) == []
+
+
 def test_an_imported_file_counts(folder, manifest):
     folder.write("arms/a.py", "import tools\n\ndef answer(row):\n    return tools.f(row)\n")
     folder.write("arms/tools.py", "def f(row):\n    return 1\n")
