@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from itera_nb._typing import Row
@@ -38,7 +38,7 @@ def choose(
     by_id = {str(row[source.id]): row for row in train}
     if isinstance(arm.few_shot, int):
         ordered = sorted(by_id, key=lambda row_id: digest([genesis, "few_shot", row_id]))
-        chosen = _distinct([by_id[i] for i in ordered], inputs)[: arm.few_shot + 1]
+        chosen = _distinct((by_id[i] for i in ordered), inputs, arm.few_shot + 1)
         if len(chosen) <= arm.few_shot:
             raise ArmError(
                 f"few_shot = {arm.few_shot} needs more than {len(chosen)} different train rows",
@@ -52,9 +52,12 @@ def choose(
     return tuple(Shot({c: row[c] for c in inputs}, row[str(source.expected)]) for row in chosen)
 
 
-def _distinct(rows: Sequence[Row], inputs: Sequence[str]) -> list[Row]:
+def _distinct(rows: Iterable[Row], inputs: Sequence[str], wanted: int) -> list[Row]:
+    """The first rows with different inputs, at most `wanted`."""
     found: list[Row] = []
     for row in rows:
+        if len(found) == wanted:
+            break
         if all(any(row[c] != other[c] for c in inputs) for other in found):
             found.append(row)
     return found

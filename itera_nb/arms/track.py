@@ -16,7 +16,14 @@ from weakref import WeakSet
 from itera_nb.exceptions import ArmError
 
 Client = TypeVar("Client")
-_PAID = {"messages", "completions", "responses", "embeddings"}
+_PAID = {"messages", "completions", "complete", "responses", "embeddings"} | {
+    "generations",
+    "edits",
+    "variations",
+    "speech",
+    "transcriptions",
+    "translations",
+}
 
 
 @dataclass(slots=True, eq=False)

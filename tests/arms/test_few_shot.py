@@ -24,6 +24,21 @@ def test_none_is_none(chosen):
     assert chosen(None) == ()
 
 
+def test_a_large_train_part_is_not_compared_row_by_row(chosen):
+    class Counted(str):
+        __slots__ = ()
+        compared = 0
+
+        def __ne__(self, other):
+            Counted.compared += 1
+            return str.__ne__(self, other)
+
+        __hash__ = str.__hash__
+
+    chosen(3, train=[{"row_id": f"r{n}", "text": Counted(n), "label": "l"} for n in range(500)])
+    assert Counted.compared < 50
+
+
 def test_a_number_draws_rows_with_different_inputs_and_one_to_spare(chosen):
     shots = chosen(3)
     assert len(shots) == 4

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import anthropic
+import httpx2
 import openai
 import pytest
 
@@ -91,6 +92,17 @@ def test_what_is_free_is_no_call(server):
         client.messages.count_tokens(model=HAIKU, messages=ASK)
         client.models.retrieve(HAIKU)
     assert row.calls == []
+
+
+def test_a_paid_call_of_another_kind_has_an_unknown_cost():
+    def image(request):
+        return httpx2.Response(200, json={"created": 1, "data": [{"url": "http://127.0.0.1/x.png"}]})
+
+    http = httpx2.Client(transport=httpx2.MockTransport(image))
+    with track(openai.OpenAI(api_key="k", http_client=http)) as client, tracking() as row:
+        client.images.generate(model="dall-e-3", prompt="x")
+    assert row.calls == [{"model": "openai/dall-e-3"}]
+    assert price(row.calls[0]) is None
 
 
 def test_a_refused_call_is_free_and_a_cut_off_one_unknown():

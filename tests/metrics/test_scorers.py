@@ -73,6 +73,7 @@ def test_regex_searches_and_a_bad_pattern_is_the_labels_fault():
         (5, 5, {}, 1),
         ("ten", 10, {"tolerance": 99}, 0),
         ("nan", 10, {"tolerance": 99}, 0),
+        pytest.param(10**400, 10, {"tolerance": 99}, 0, id="too large for a float"),
     ],
 )
 def test_numeric(output, expected, options, want):
