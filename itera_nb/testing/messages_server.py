@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import socket
+import struct
 import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
-from urllib.parse import parse_qsl, urlsplit
+
+from aiohttp import web
 
 from . import payloads
 from .batches import Batches
-from .http import Connection, Received, Response
 from .payloads import Vendor
 from .script import Answers, Prompt, Script, Scripted, echo
 
@@ -22,6 +24,7 @@ _CALLS: dict[str, Vendor] = {
     "/v1/chat/completions": "openai",
     "/chat/completions": "openai",
 }
+_LARGEST = 2**30
 
 
 class MessagesServer:
@@ -136,95 +139,97 @@ class MessagesServer:
     async def _serve(self, started: threading.Event) -> None:
         self._loop = asyncio.get_running_loop()
         self._end = asyncio.Event()
-        connections: set[asyncio.Transport] = set()
-        server = await self._loop.create_server(
-            lambda: Connection(self._handle, connections), "127.0.0.1", self._port, backlog=1024
-        )
-        self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        app = web.Application(client_max_size=_LARGEST)
+        app.router.add_route("*", "/{path:.*}", self._handle)
+        runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", self._port, backlog=1024).start()
+        self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
         started.set()
         await self._end.wait()
-        server.close()
-        for transport in list(connections):
-            transport.abort()
-        await asyncio.sleep(0)  # let the connections hear of it
+        await runner.cleanup()
 
-    def _handle(self, received: Received) -> Response:
-        url = urlsplit(received.target)
-        vendor = _CALLS.get(url.path)
-        if received.method == "POST" and vendor:
-            return self._call(received, vendor)
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        data = await request.read()
+        vendor = _CALLS.get(request.path)
+        if request.method == "POST" and vendor:
+            return await self._call(request, data, vendor)
         try:
-            return self._other(received, url.path, dict(parse_qsl(url.query)))
+            return self._other(request, data)
         except (KeyError, TypeError, ValueError) as error:
             known = isinstance(error, ValueError)
-            status = 400 if known else 404
-            return _json(status, payloads.error(status, str(error) if known else "not found"))
+            return _error(400 if known else 404, str(error) if known else "not found")
 
-    def _other(self, received: Received, path: str, query: Mapping[str, str]) -> Response:
+    def _other(self, request: web.Request, data: bytes) -> web.Response:
         """Everything but calls: by method, path and the id in it.
 
         Raises:
             KeyError: There is no such thing.
             ValueError: The body is wrong.
         """
-        match [received.method, *path.strip("/").split("/")]:
+        match [request.method, *request.path.strip("/").split("/")]:
             case ["GET", "stats"]:
-                answer = self.stats()
+                return web.json_response(self.stats())
             case ["POST", "reset"]:
                 self.reset()
-                answer = {}
+                return web.json_response({})
             case ["POST", "v1", "messages", "count_tokens"]:
-                answer = {"input_tokens": payloads.input_tokens(json.loads(received.body))}
+                return web.json_response({"input_tokens": payloads.input_tokens(json.loads(data))})
             case ["GET", "v1", "models"]:
-                answer = payloads.model_list(self._models or ())
+                return web.json_response(payloads.model_list(self._models or ()))
             case ["GET", "v1", "models", *name] if name and self._exists("/".join(name)):
-                answer = payloads.model("/".join(name))
+                return web.json_response(payloads.model("/".join(name)))
             case [method, "v1", "messages", "batches", *rest]:
-                return self._batch([method, *rest], received, query)
+                return self._batch([method, *rest], request, data)
             case _:
-                raise KeyError(path)
-        return _json(200, answer)
+                raise KeyError(request.path)
 
-    def _batch(self, route: Sequence[str], received: Received, query: Mapping[str, str]) -> Response:
+    def _batch(self, route: Sequence[str], request: web.Request, data: bytes) -> web.Response:
         match route:
             case ["POST"]:
-                requests = json.loads(received.body)["requests"]
-                answer = self.batches.create(requests, received.headers, self.url)
+                requests = json.loads(data)["requests"]
+                answer = self.batches.create(requests, _headers(request), self.url)
             case ["GET"]:
-                answer = self.batches.page(query, self.url)
+                answer = self.batches.page(request.query, self.url)
             case ["GET", name]:
                 answer = self.batches.retrieve(name, self.url)
             case ["POST", name, "cancel"]:
                 answer = self.batches.cancel(name, self.url)
             case ["GET", name, "results"]:
-                return Response(200, self.batches.results(name).encode())
+                return web.Response(text=self.batches.results(name))
             case _:
-                raise KeyError(received.target)
-        return _json(200, answer)
+                raise KeyError(request.path)
+        return web.json_response(answer)
 
     def _exists(self, model: str) -> bool:
         return self._models is None or model in self._models
 
-    def _call(self, received: Received, vendor: Vendor) -> Response:
+    async def _call(self, request: web.Request, data: bytes, vendor: Vendor) -> web.StreamResponse:
+        headers = _headers(request)
         try:
-            body = json.loads(received.body)
-            prompt = Prompt(body, received.headers)
+            body = json.loads(data)
+            prompt = Prompt(body, headers)
             model = str(body["model"])
         except (KeyError, IndexError, TypeError, ValueError):
-            return _json(400, payloads.error(400, "not a request", vendor))
+            return _error(400, "not a request", vendor)
         if self._keep:
             self.requests.append(body)
-            self.headers.append(received.headers)
+            self.headers.append(headers)
         if body.get("stream"):
-            return _json(400, payloads.error(400, "this server does not stream", vendor))
+            return _error(400, "this server does not stream", vendor)
         if not self._exists(model):
-            return _json(404, payloads.error(404, f"model: {model}", vendor))
+            return _error(404, f"model: {model}", vendor)
         self._script.enter()
-        scripted = self._script.draw(prompt)
-        self._number += 1
-        return self._response(body, scripted, vendor)
+        try:
+            scripted = self._script.draw(prompt)
+            self._number += 1
+            response = self._response(body, scripted, vendor)
+            await asyncio.sleep(self._latency_s if scripted.latency_s is None else scripted.latency_s)
+        finally:
+            self._script.leave()
+        return await _broken(request, response, scripted.fault) if scripted.fault else response
 
-    def _response(self, body: Mapping[str, Any], scripted: Scripted, vendor: Vendor) -> Response:
+    def _response(self, body: Mapping[str, Any], scripted: Scripted, vendor: Vendor) -> web.Response:
         if scripted.status >= 400:
             payload = payloads.error(scripted.status, scripted.message, vendor)
         elif vendor == "anthropic":
@@ -232,24 +237,36 @@ class MessagesServer:
         else:
             payload = payloads.completion(self._number, body, scripted)
         name = "request-id" if vendor == "anthropic" else "x-request-id"
-        headers = [(name, f"req_{self._number:08d}")]
+        headers = {name: f"req_{self._number:08d}"}
         if scripted.retry_after is not None:
-            headers.append(("retry-after", scripted.retry_after))
+            headers["retry-after"] = scripted.retry_after
         if scripted.retry_after_ms is not None:
-            headers.append(("retry-after-ms", scripted.retry_after_ms))
-        return Response(
-            scripted.status,
-            _dump(payload),
-            tuple(headers),
-            self._latency_s if scripted.latency_s is None else scripted.latency_s,
-            scripted.fault,
-            self._script.leave,
-        )
+            headers["retry-after-ms"] = scripted.retry_after_ms
+        return web.json_response(payload, status=scripted.status, headers=headers)
 
 
-def _json(status: int, payload: Mapping[str, Any]) -> Response:
-    return Response(status, _dump(payload))
+async def _broken(request: web.Request, response: web.Response, fault: str) -> web.StreamResponse:
+    """No response but a reset, half of one, or a whole one whose body ends in the middle."""
+    transport, data = request.transport, response.body
+    assert transport is not None
+    assert isinstance(data, bytes)
+    half = data[: len(data) // 2]
+    if fault == "reset":
+        linger = struct.pack("ii", 1, 0)  # close with RST, not FIN
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        transport.abort()
+    if fault != "truncated":
+        return web.Response(body=half, content_type="application/json")
+    cut = web.StreamResponse(headers={"content-type": "application/json", "content-length": str(len(data))})
+    await cut.prepare(request)
+    await cut.write(half)
+    transport.close()
+    return cut
 
 
-def _dump(payload: Mapping[str, Any]) -> bytes:
-    return json.dumps(payload, separators=(",", ":")).encode()
+def _headers(request: web.Request) -> dict[str, str]:
+    return {name.lower(): value for name, value in request.headers.items()}
+
+
+def _error(status: int, said: str, vendor: Vendor = "anthropic") -> web.Response:
+    return web.json_response(payloads.error(status, said, vendor), status=status)
