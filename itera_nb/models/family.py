@@ -4,31 +4,16 @@ from __future__ import annotations
 
 import re
 
-_FAMILIES = {
+_WORDS = {
     "claude": "claude",
-    "gpt": "gpt",
-    "chatgpt": "gpt",
-    "davinci": "gpt",
-    "gemini": "gemini",
-    "gemma": "gemini",
-    "llama": "llama",
-    "codellama": "llama",
-    "mistral": "mistral",
-    "mixtral": "mistral",
-    "ministral": "mistral",
-    "codestral": "mistral",
-    "magistral": "mistral",
-    "qwen": "qwen",
-    "qwq": "qwen",
-    "deepseek": "deepseek",
-    "grok": "grok",
-    "command": "cohere",
-    "phi": "phi",
-    "nova": "nova",
-    "glm": "glm",
-    "kimi": "kimi",
-    "smollm": "smollm",
-}
+    "gpt": "gpt chatgpt davinci",
+    "gemini": "gemini gemma",
+    "llama": "llama codellama",
+    "mistral": "mistral mixtral ministral codestral magistral",
+    "qwen": "qwen qwq",
+    "cohere": "command",
+} | {name: name for name in ("deepseek", "grok", "phi", "nova", "glm", "kimi", "smollm")}
+_FAMILIES = {word: family for family, words in _WORDS.items() for word in words.split()}
 _REASONING = re.compile(r"o[134](?![0-9a-z])")  # o1, o3-mini, o4 ...
 
 

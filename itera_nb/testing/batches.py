@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from . import payloads
-from .script import Prompt, Script, Scripted
+from .script import Prompt, Script
 
 _LIFE = timedelta(hours=24)
 
@@ -32,9 +32,6 @@ class Batches:
     Args:
         script: What the model does.
         seconds: How long a batch takes.
-
-    Attributes:
-        created: Batches that were created.
     """
 
     def __init__(self, script: Script, seconds: float = 0.0) -> None:
@@ -42,9 +39,7 @@ class Batches:
         self._seconds = seconds
         self._batches: dict[str, _Batch] = {}
 
-    @property
-    def created(self) -> int:
-        """Batches that were created."""
+    def __len__(self) -> int:
         return len(self._batches)
 
     def create(
@@ -116,7 +111,7 @@ class Batches:
         if scripted.fault or scripted.status >= 400:
             status = 500 if scripted.fault else scripted.status
             return {"type": "errored", "error": payloads.error(status, scripted.message)}
-        return {"type": "succeeded", "message": _message(number, body, scripted)}
+        return {"type": "succeeded", "message": payloads.message(number, body, scripted, "batch")}
 
     def _ended(self, batch: _Batch) -> bool:
         return time.monotonic() >= batch.ends_at
@@ -138,7 +133,3 @@ class Batches:
             "cancel_initiated_at": batch.canceled.isoformat() if batch.canceled else None,
             "results_url": f"{base}/v1/messages/batches/{batch.name}/results" if ended else None,
         }
-
-
-def _message(number: int, body: Mapping[str, Any], scripted: Scripted) -> dict[str, Any]:
-    return payloads.message(number, body, scripted, service_tier="batch")

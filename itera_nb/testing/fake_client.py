@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any, NoReturn, Self
 
@@ -18,8 +17,8 @@ _STOP = {401, 402, 403, 404}
 _TROUBLES: dict[str, Trouble] = {"reset": "connection", "truncated": "garbled", "malformed": "garbled"}
 
 
-class FakeClient:
-    """A `itera_nb.models.client.Client` that answers by a script.
+class FakeClient(Script):
+    """An `itera_nb.models.client.Client` that answers by a script, whose counts are there too.
 
     Args:
         answer: As `MessagesServer` takes it.
@@ -31,9 +30,6 @@ class FakeClient:
 
     Attributes:
         requests: All requests, in order.
-        calls: Requests by prompt.
-        paid: Answers by prompt that a provider would have charged.
-        max_in_flight: Most requests that were open at once.
     """
 
     def __init__(
@@ -46,25 +42,10 @@ class FakeClient:
         vendor: str = "anthropic",
         seed: int = 0,
     ) -> None:
-        self._script = Script(answer, faults=faults, retry_after_s=retry_after_s, seed=seed)
+        super().__init__(answer, faults=faults, retry_after_s=retry_after_s, seed=seed)
         self._latency_s = latency_s
         self._vendor = vendor
         self.requests: list[Request] = []
-
-    @property
-    def calls(self) -> Counter[str]:
-        """Requests by prompt."""
-        return self._script.calls
-
-    @property
-    def paid(self) -> Counter[str]:
-        """Answers by prompt that a provider would have charged."""
-        return self._script.paid
-
-    @property
-    def max_in_flight(self) -> int:
-        """Most requests that were open at once."""
-        return self._script.max_in_flight
 
     async def __aenter__(self) -> Self:
         return self
@@ -82,9 +63,9 @@ class FakeClient:
         self.requests.append(request)
         body = _body(request)
         begun = time.perf_counter()
-        self._script.enter()
+        self.enter()
         try:
-            scripted = self._script.draw(Prompt(body))
+            scripted = self.draw(Prompt(body))
             wait_s = self._latency_s if scripted.latency_s is None else scripted.latency_s
             await asyncio.sleep(min(wait_s, timeout_s))
             if wait_s > timeout_s:
@@ -100,7 +81,7 @@ class FakeClient:
                 tool_calls=tuple(scripted.tool_calls),
             )
         finally:
-            self._script.leave()
+            self.leave()
 
 
 def _body(request: Request) -> dict[str, Any]:

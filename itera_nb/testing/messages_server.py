@@ -8,7 +8,6 @@ import os
 import socket
 import struct
 import threading
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
@@ -27,7 +26,7 @@ _CALLS: dict[str, Vendor] = {
 _LARGEST = 2**30
 
 
-class MessagesServer:
+class MessagesServer(Script):
     """Anthropic's Messages, token counts, models and batches and OpenAI's chat completions on 127.0.0.1.
 
     It runs in a thread of its own while inside `with`. `GET /stats` tells the counts, `POST /reset` clears
@@ -50,9 +49,7 @@ class MessagesServer:
         url: Base URL of Anthropic's API (OpenAI's is `url + "/v1"`); set inside `with`.
         requests: Bodies of all calls (Messages, chat completions), in the order of their arrival.
         headers: Their headers, names in lower case.
-        calls: Calls by prompt, those inside batches too.
-        paid: Answers by prompt that a provider would have charged.
-        max_in_flight: Most calls that were open at once.
+        batches: All batches; the counts of `Script` are there too.
     """
 
     def __init__(
@@ -68,54 +65,35 @@ class MessagesServer:
         seed: int = 0,
         port: int = 0,
     ) -> None:
-        self._script = Script(answer, faults=faults, retry_after_s=retry_after_s, seed=seed)
         self._latency_s = latency_s
         self._models = models
         self._keep = keep
         self._port = port
         self._number = 0
         self._batch_s = batch_s
-        self.batches = Batches(self._script, batch_s)
-        self.requests: list[dict[str, Any]] = []
-        self.headers: list[dict[str, str]] = []
         self.url = ""
-
-    @property
-    def calls(self) -> Counter[str]:
-        """Calls by prompt."""
-        return self._script.calls
-
-    @property
-    def paid(self) -> Counter[str]:
-        """Answers by prompt that a provider would have charged."""
-        return self._script.paid
-
-    @property
-    def max_in_flight(self) -> int:
-        """Most calls that were open at once."""
-        return self._script.max_in_flight
+        super().__init__(answer, faults=faults, retry_after_s=retry_after_s, seed=seed)
 
     def stats(self) -> dict[str, Any]:
         """Counts, as `GET /stats` tells them; `repeated` counts answers beyond a prompt's first."""
-        script = self._script
-        paid = sum(script.paid.values())
+        paid = sum(self.paid.values())
         return {
-            "calls": sum(script.calls.values()),
+            "calls": sum(self.calls.values()),
             "paid": paid,
-            "distinct": len(script.paid),
-            "repeated": paid - len(script.paid),
-            "faults": dict(script.faults),
-            "max_in_flight": script.max_in_flight,
-            "batches": self.batches.created,
+            "distinct": len(self.paid),
+            "repeated": paid - len(self.paid),
+            "faults": dict(self.faults),
+            "max_in_flight": self.max_in_flight,
+            "batches": len(self.batches),
             "cpu_s": sum(os.times()[:2]),
         }
 
     def reset(self) -> None:
         """Forget all requests, counts and batches."""
-        self._script.reset()
-        self.batches = Batches(self._script, self._batch_s)
-        self.requests.clear()
-        self.headers.clear()
+        super().reset()
+        self.batches = Batches(self, self._batch_s)
+        self.requests: list[dict[str, Any]] = []
+        self.headers: list[dict[str, str]] = []
 
     def __enter__(self) -> Self:
         started = threading.Event()
@@ -219,14 +197,14 @@ class MessagesServer:
             return _error(400, "this server does not stream", vendor)
         if not self._exists(model):
             return _error(404, f"model: {model}", vendor)
-        self._script.enter()
+        self.enter()
         try:
-            scripted = self._script.draw(prompt)
+            scripted = self.draw(prompt)
             self._number += 1
             response = self._response(body, scripted, vendor)
             await asyncio.sleep(self._latency_s if scripted.latency_s is None else scripted.latency_s)
         finally:
-            self._script.leave()
+            self.leave()
         return await _broken(request, response, scripted.fault) if scripted.fault else response
 
     def _response(self, body: Mapping[str, Any], scripted: Scripted, vendor: Vendor) -> web.Response:

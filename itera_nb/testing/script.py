@@ -84,10 +84,10 @@ class Script:
         seed: Of the draws.
 
     Attributes:
-        calls: Requests by prompt.
+        calls: Calls by prompt, those inside batches too.
         paid: Answers that a provider would charge, by prompt; a broken response is not charged here.
         faults: Failures, drawn or scripted, by status or kind.
-        max_in_flight: Most requests that were open at once.
+        max_in_flight: Most calls that were open at once.
     """
 
     def __init__(
