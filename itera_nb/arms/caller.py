@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, Self, TypeAlias
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
 from itera_nb._typing import JSON, Row
+
+if TYPE_CHECKING:
+    from .runtime import RunnableArm
 
 Status: TypeAlias = Literal["ok", "error", "timeout", "refusal", "invalid"]
 
@@ -37,34 +41,48 @@ def is_amount(value: JSON) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
 
 
-class Caller(Protocol):
+def priced(arm: RunnableArm, answer: Answer) -> Answer:
+    """An answer with its USD: free if registered so, as reported, priced call by call, or unknown.
+
+    An arm of code that is registered as free and reports usage or a price all the same is not taken as free.
+    """
+    spec = arm.spec
+    if spec.cost == "free" and (spec.kind in {"prompt", "recorded"} or not (answer.usage or answer.cost_usd)):
+        return replace(answer, cost_usd=0.0)
+    if answer.cost_usd is not None or not answer.usage:
+        return answer
+    from itera_nb.models.pricing import price
+
+    prices = [price(call, model=spec.model, models=arm.models) for call in answer.usage]
+    known = [p for p in prices if p is not None]
+    return replace(answer, cost_usd=sum(known)) if len(known) == len(prices) else answer
+
+
+class Caller(ABC):
     """One arm, ready to be called; entered once a run, called from one event loop only."""
 
     async def __aenter__(self) -> Self:
-        """Ready to call."""
-        ...
+        return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(self, *_: object) -> None:  # noqa: B027 - most arms hold nothing
         """Release what the arm holds."""
-        ...
 
-    def check(self, row: Row) -> None:
+    def check(self, row: Row) -> None:  # noqa: B027 - most arms have nothing to try
         """Try on a row what costs nothing (render a template), so that a mistake costs no call.
 
         Raises:
             ArmError: The arm does not fit the rows.
         """
-        ...
 
-    def bound_usd(self, row: Row) -> float:
+    def bound_usd(self, row: Row) -> float:  # noqa: ARG002 - for arms whose rows tell
         """USD that one call can cost at most; 0 where the price is unknown or free."""
-        ...
+        return 0.0
 
+    @abstractmethod
     async def call(self, row: Row, trial: int, *, timeout_s: float) -> Answer:
-        """One call, without retries.
+        """One call, without retries; its price is left to `priced`.
 
         Raises:
             itera_nb.models.client.CallError: It brought no answer; the engine decides about another try.
             itera_nb.exceptions.StoppedError: No call would bring one.
         """
-        ...

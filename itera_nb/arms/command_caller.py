@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from itera_nb._typing import Row
-from itera_nb.exceptions import ArmError
+from itera_nb.exceptions import ArmError, StoppedError
 
 from .caller import Answer, Status
 from .manifest import command_words
-from .reported import MAX_BYTES, ReportReader, body_of
+from .reported import MAX_BYTES, ReportingCaller, body_of
 
 if TYPE_CHECKING:
     from .runtime import RunnableArm
@@ -30,7 +30,7 @@ _NOT_PASSED_ON = ("ITERA_", "PYTHON")
 """Of these nothing is passed on: what Python would run or find by them was not frozen with the arm."""
 
 
-class CommandCaller:
+class CommandCaller(ReportingCaller):
     """A `command` arm: a JSON object of the arm's `params` and the row's input columns on standard input.
 
     The command runs without a shell, in the folder of the arm's frozen files, with an environment that holds
@@ -45,9 +45,8 @@ class CommandCaller:
     """
 
     def __init__(self, arm: RunnableArm, *, quiet: bool) -> None:
-        self._arm = arm
+        super().__init__(arm, quiet=quiet)
         self._words = command_words(arm.spec)
-        self._reader = ReportReader(arm, quiet=quiet)
         self._scratch: Path | None = None
 
     async def __aenter__(self) -> Self:
@@ -59,21 +58,13 @@ class CommandCaller:
             shutil.rmtree(self._scratch, ignore_errors=True)
 
     def check(self, row: Row) -> None:  # noqa: ARG002 - any row can be written
-        """Look for the program.
-
-        Raises:
-            ArmError: There is none.
-        """
+        """Look for the program; see `Caller.check`."""
         program = self._words[0]
         if shutil.which(program) is None and shutil.which(str(self._arm.root / program)) is None:
             raise ArmError(
                 f"arm {self._arm.name}: there is no program {program}",
                 fix="install it, or correct `command` in experiment.toml",
             )
-
-    def bound_usd(self, row: Row) -> float:  # noqa: ARG002 - nothing is known of a row's cost
-        """USD of the dearest answer so far."""
-        return self._reader.dearest_usd
 
     async def call(self, row: Row, trial: int, *, timeout_s: float) -> Answer:  # noqa: ARG002 - all are alike
         """Run the command once; one that is late is killed with everything that it started."""
@@ -99,27 +90,29 @@ class CommandCaller:
         if process.returncode:
             last = errors.decode(errors="replace").strip().splitlines()[-1:]
             return self._failed("error", _ended(process.returncode), "".join(last), latency_ms=latency_ms)
-        return self._reader.read(output, latency_ms)
+        return self.read(output, latency_ms)
 
     async def _start(self) -> tuple[Process, asyncio.SubprocessTransport]:
         """The command's process in a group of its own, and the transport that closes its pipes."""
         loop = asyncio.get_running_loop()
-        transport, protocol = await loop.subprocess_exec(
-            lambda: SubprocessStreamProtocol(limit=_BLOCK, loop=loop),
-            *self._words,
-            stdin=PIPE,
-            stdout=PIPE,
-            stderr=PIPE,
-            cwd=self._arm.root,
-            env=self._environment(),
-            start_new_session=True,
-        )
+        try:
+            transport, protocol = await loop.subprocess_exec(
+                lambda: SubprocessStreamProtocol(limit=_BLOCK, loop=loop),
+                *self._words,
+                stdin=PIPE,
+                stdout=PIPE,
+                stderr=PIPE,
+                cwd=self._arm.root,
+                env=self._environment(),
+                start_new_session=True,
+            )
+        except OSError as error:
+            what = f"arm {self._arm.name}: {self._words[0]} cannot be started ({error.strerror})"
+            raise StoppedError(what, fix="run it by hand; a script needs its first line: #!/bin/sh") from None
         return Process(transport, protocol, loop), transport
 
     def _failed(self, status: Status, kind: str, said: str, *, latency_ms: float) -> Answer:
-        cost = 0.0 if self._arm.spec.cost == "free" else None
-        said = self._reader.said(said)
-        return Answer(status, error_type=kind, error=said, cost_usd=cost, latency_ms=latency_ms)
+        return Answer(status, error_type=kind, error=self.said(said), latency_ms=latency_ms)
 
     def _environment(self) -> dict[str, str]:
         named = self._arm.spec.env
@@ -129,10 +122,10 @@ class CommandCaller:
             if name in named or not (name.upper().endswith(_SECRET) or name.startswith(_NOT_PASSED_ON))
         }
         # Bytecode beside the frozen files could have been planted there, and would change what was hashed.
-        return kept | {"PYTHONPYCACHEPREFIX": str(self._scratch)} | self._python_path()
-
-    def _python_path(self) -> dict[str, str]:
-        return {"PYTHONPATH": os.pathsep.join(map(str, self._arm.pythonpath))} if self._arm.pythonpath else {}
+        kept["PYTHONPYCACHEPREFIX"] = str(self._scratch)
+        if self._arm.pythonpath:
+            kept["PYTHONPATH"] = os.pathsep.join(map(str, self._arm.pythonpath))
+        return kept
 
 
 async def _talk(process: Process, data: bytes) -> tuple[bytes, bytes]:

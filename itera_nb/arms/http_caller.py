@@ -14,7 +14,7 @@ from itera_nb.exceptions import StoppedError
 from itera_nb.models.client import CallError, Trouble
 
 from .caller import Answer
-from .reported import MAX_BYTES, ReportReader, body_of
+from .reported import MAX_BYTES, ReportingCaller, body_of
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse, ClientSession
@@ -25,7 +25,7 @@ _BLOCK = 2**16
 _FOR_GOOD = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.PROXY_AUTHENTICATION_REQUIRED}
 
 
-class HttpCaller:
+class HttpCaller(ReportingCaller):
     """An `http` arm: the body is a JSON object of the arm's `params` and the row's input columns.
 
     Redirects are not followed, so that a row goes nowhere but to the registered address; cookies are not
@@ -41,11 +41,10 @@ class HttpCaller:
     """
 
     def __init__(self, arm: RunnableArm, *, quiet: bool) -> None:
+        super().__init__(arm, quiet=quiet)
         assert arm.spec.url is not None
         self._url = arm.spec.url
-        self._params = arm.spec.params
         self._headers = {name: _from_environment(name, value) for name, value in arm.spec.headers.items()}
-        self._reader = ReportReader(arm, quiet=quiet)
         self._session: ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -63,13 +62,6 @@ class HttpCaller:
         if self._session is not None:
             await self._session.close()
 
-    def check(self, row: Row) -> None:
-        """Nothing: any row can be sent."""
-
-    def bound_usd(self, row: Row) -> float:  # noqa: ARG002 - nothing is known of a row's cost
-        """USD of the dearest answer so far."""
-        return self._reader.dearest_usd
-
     async def call(self, row: Row, trial: int, *, timeout_s: float) -> Answer:  # noqa: ARG002 - all are alike
         """One POST.
 
@@ -80,7 +72,7 @@ class HttpCaller:
         import aiohttp
 
         assert self._session is not None, "call inside `async with`"
-        body = body_of(self._params, row)
+        body = body_of(self._arm.spec.params, row)
         begun = time.perf_counter()
         try:
             async with (
@@ -91,9 +83,9 @@ class HttpCaller:
         except TimeoutError:
             raise CallError("late", "Timeout", f"no answer within {timeout_s:g} s") from None
         except (aiohttp.ClientError, OSError) as error:
-            raise CallError("connection", type(error).__name__, self._reader.said(str(error))) from None
+            raise CallError("connection", type(error).__name__, self.said(str(error))) from None
         self._refuse(response, data)
-        return self._reader.read(data, 1000 * (time.perf_counter() - begun))
+        return self.read(data, 1000 * (time.perf_counter() - begun))
 
     def _refuse(self, response: ClientResponse, data: bytes) -> None:
         status = response.status
@@ -113,7 +105,7 @@ class HttpCaller:
             trouble = "rate_limit"
         elif status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.REQUEST_TIMEOUT:
             trouble = "server"
-        said = self._reader.said(data.decode(errors="replace"))
+        said = self.said(data.decode(errors="replace"))
         raise CallError(trouble, f"HTTP{status}", said, _retry_after(response.headers.get("Retry-After")))
 
 

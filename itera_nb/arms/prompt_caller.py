@@ -9,10 +9,10 @@ from itera_nb._typing import JSON, Row
 from itera_nb.exceptions import ArmError
 from itera_nb.models.client import Client, Reply, Request, check_params, max_tokens
 from itera_nb.models.parsing import ParseError, Parser
-from itera_nb.models.pricing import largest_price, price
+from itera_nb.models.pricing import largest_price
 from itera_nb.models.prompt import PromptError, compile_prompt, read_tools
 
-from .caller import Answer
+from .caller import Answer, Caller
 
 if TYPE_CHECKING:
     from .callers import Clients
@@ -22,7 +22,7 @@ _INVALID_STOPS = {"max_tokens", "model_context_window_exceeded"}
 _SIZE_STEP = 1024
 
 
-class PromptCaller:
+class PromptCaller(Caller):
     """A prompt arm, called once a row through its vendor's shared client.
 
     Args:
@@ -49,8 +49,6 @@ class PromptCaller:
         self._arm = arm
         self._clients = clients
         self._quiet = quiet
-        self._free = spec.cost == "free"
-        self._max_tokens = max_tokens(spec.params)
         self._parser = Parser(spec.parse, arm.root)
         self._prompt = compile_prompt(spec, arm.root, arm.shots, self._parser.example)
         self._tools = read_tools(spec.tools, arm.root)
@@ -60,15 +58,8 @@ class PromptCaller:
         self._client = await self._clients.of(self.vendor)
         return self
 
-    async def __aexit__(self, *_: object) -> None:
-        """Nothing: the client is shared, and closed by `clients`."""
-
     def check(self, row: Row) -> None:
-        """Render a row.
-
-        Raises:
-            ArmError: The template does not fit the rows.
-        """
+        """Render a row; see `Caller.check`."""
         try:
             self.request(row)
         except PromptError as error:
@@ -96,23 +87,19 @@ class PromptCaller:
 
     def bound_usd(self, row: Row) -> float:
         """USD that one call can cost at most: every byte a token, every token of the answer used."""
-        if self._free:
+        spec = self._arm.spec
+        if spec.cost == "free":
             return 0.0
         try:
             size = _bytes(self.request(row))
         except PromptError:
             return 0.0
         rounded = size + _SIZE_STEP - size % _SIZE_STEP  # few distinct sizes: prices are remembered by them
-        model, params = f"{self.vendor}/{self._model}", self._arm.spec.params
-        return largest_price(model, rounded, self._max_tokens, params=params, models=self._arm.models)
+        most = max_tokens(spec.params)
+        return largest_price(str(spec.model), rounded, most, params=spec.params, models=self._arm.models)
 
     async def call(self, row: Row, trial: int, *, timeout_s: float) -> Answer:  # noqa: ARG002 - all are alike
-        """One call, without retries.
-
-        Raises:
-            itera_nb.models.client.CallError: It brought no answer.
-            itera_nb.exceptions.StoppedError: No call would bring one.
-        """
+        """See `Caller.call`."""
         assert self._client is not None, "call inside `async with`"
         try:
             request = self.request(row)
@@ -122,11 +109,7 @@ class PromptCaller:
 
     def answer(self, reply: Reply) -> Answer:
         """What a reply means; a refusal, a cut-off answer and text that does not parse have no output."""
-        facts: dict[str, Any] = {
-            "usage": [dict(reply.usage)],
-            "cost_usd": 0.0 if self._free else price(reply.usage, models=self._arm.models),
-            "latency_ms": reply.latency_ms,
-        }
+        facts: dict[str, Any] = {"usage": [dict(reply.usage)], "latency_ms": reply.latency_ms}
         if self._arm.spec.parse is not None and not self._quiet:
             facts["trace"] = reply.text  # what was parsed: a person wants to see both
         if reply.stop_reason == "refusal":

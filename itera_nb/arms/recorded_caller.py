@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from itera_nb._typing import JSON, Row
 from itera_nb.exceptions import DataError
 
-from .caller import Answer
+from .caller import Answer, Caller
 
 if TYPE_CHECKING:
     from itera_nb.spec import ArmSpec
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _WORDS = {"true": 1.0, "yes": 1.0, "false": 0.0, "no": 0.0}
 
 
-class RecordedCaller:
+class RecordedCaller(Caller):
     """A `recorded` arm: one line of its file for each row and trial.
 
     Trials are counted in the order of the values of the `trial` column; without one there is one trial. Where
@@ -37,28 +37,11 @@ class RecordedCaller:
     def __init__(self, arm: RunnableArm) -> None:
         assert arm.file is not None
         (self._id,) = arm.inputs
-        self._free = arm.spec.cost == "free"
         self._answers = _read(arm.file, self._id, arm.spec)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        """Nothing is to be closed."""
-
-    def check(self, row: Row) -> None:
-        """Nothing: a row without a line is an error of its own."""
-
-    def bound_usd(self, row: Row) -> float:  # noqa: ARG002 - what it cost was paid before
-        """Nothing is paid."""
-        return 0.0
 
     async def call(self, row: Row, trial: int, *, timeout_s: float) -> Answer:  # noqa: ARG002 - it waits for nothing
         """What the file says."""
-        answer = self._answers.get((str(row[self._id]), trial))
-        if answer is None:
-            return Answer("error", error_type="NotRecorded", cost_usd=0.0 if self._free else None)
-        return answer
+        return self._answers.get((str(row[self._id]), trial)) or Answer("error", error_type="NotRecorded")
 
 
 def _read(path: Path, id_column: str, spec: ArmSpec) -> dict[tuple[str, int], Answer]:
@@ -98,17 +81,19 @@ def _trial_order(values: list[Any]) -> dict[Any, int]:
 
 
 def _answer(line: Row, spec: ArmSpec) -> Answer:
-    cost = 0.0 if spec.cost == "free" else _known(line, spec.cost_usd)
-    latency = _known(line, spec.latency_ms)
+    facts: dict[str, Any] = {
+        "cost_usd": _known(line, spec.cost_usd),
+        "latency_ms": _known(line, spec.latency_ms),
+    }
     if spec.score is not None:
-        return Answer("ok", _score(line[spec.score]), cost_usd=cost, latency_ms=latency)
+        return Answer("ok", _score(line[spec.score]), **facts)
     try:
         output = json.loads(json.dumps(line[str(spec.output)], allow_nan=False, default=str))
     except ValueError:
-        return Answer("invalid", error_type="NaN", cost_usd=cost, latency_ms=latency)
+        return Answer("invalid", error_type="NaN", **facts)
     if output is None or output == "":
-        return Answer("invalid", error_type="None", cost_usd=cost, latency_ms=latency)
-    return Answer("ok", output, cost_usd=cost, latency_ms=latency)
+        return Answer("invalid", error_type="None", **facts)
+    return Answer("ok", output, **facts)
 
 
 def _score(value: Any) -> JSON:

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from itera_nb._typing import JSON, Row
 from itera_nb.models.parsing import NotFiniteError, ParseError, Parser, StrictDecoder
-from itera_nb.models.pricing import price
 
-from .caller import Answer, is_amount
+from .caller import Answer, Caller, is_amount, priced
 
 if TYPE_CHECKING:
     from .runtime import RunnableArm
@@ -32,8 +31,8 @@ def body_of(params: Mapping[str, Any], row: Row) -> bytes:
     return json.dumps(values, ensure_ascii=False, default=str).encode(errors="replace")
 
 
-class ReportReader:
-    """Reads the replies of one `http` or `command` arm.
+class ReportingCaller(Caller):
+    """What `http` and `command` arms share: they are told a row, and reply with an answer or a report.
 
     A JSON object of `output` (or `value`), `usage`, `cost_usd`, `trace`, `error` and `first_token_ms` is read
     as such; any other JSON value, or text, is the output itself. A `parse` then reads the output out of it.
@@ -42,26 +41,24 @@ class ReportReader:
         arm: The arm.
         quiet: Whether what may quote a row is left out.
 
-    Attributes:
-        dearest_usd: The most that an answer has cost so far.
-
     Raises:
         ArmError: `parse` is wrong.
     """
 
     def __init__(self, arm: RunnableArm, *, quiet: bool) -> None:
-        self._spec = arm.spec
-        self._models = arm.models
+        self._arm = arm
         self._parser = Parser(arm.spec.parse, arm.root) if arm.spec.parse is not None else None
         self._quiet = quiet
-        self.dearest_usd = 0.0
+        self._dearest_usd = 0.0
+
+    def bound_usd(self, row: Row) -> float:  # noqa: ARG002 - nothing is known of a row's cost
+        """USD of the dearest answer so far."""
+        return self._dearest_usd
 
     def read(self, data: bytes, latency_ms: float) -> Answer:
         """The answer in a reply that came after `latency_ms` milliseconds."""
-        answer = replace(self._read(data), latency_ms=latency_ms)
-        if self._spec.cost == "free" and not (answer.usage or answer.cost_usd):
-            answer = replace(answer, cost_usd=0.0)
-        self.dearest_usd = max(self.dearest_usd, answer.cost_usd or 0.0)
+        answer = priced(self._arm, replace(self._read(data), latency_ms=latency_ms))
+        self._dearest_usd = max(self._dearest_usd, answer.cost_usd or 0.0)
         return answer
 
     def said(self, text: str) -> str:
@@ -91,9 +88,6 @@ class ReportReader:
             return Answer(
                 "invalid", error_type="BadReport", error="usage, cost_usd or first_token_ms is wrong"
             )
-        if cost is None and usage:
-            prices = [price(call, model=self._spec.model, models=self._models) for call in usage]
-            cost = None if None in prices else sum(p for p in prices if p is not None)
         facts = Answer("ok", usage=usage, cost_usd=cost, trace=value.get("trace"), first_token_ms=first)
         if value.get("error") is not None:
             return replace(facts, status="error", error_type="Reported", error=self.said(str(value["error"])))

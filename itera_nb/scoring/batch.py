@@ -14,7 +14,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from itera_nb.arms.caller import Answer
+from itera_nb.arms.caller import Answer, priced
 from itera_nb.exceptions import StoppedError
 from itera_nb.models.batches import BatchClient, BatchResult, BatchState
 from itera_nb.models.client import CallError
@@ -22,7 +22,7 @@ from itera_nb.models.prompt import PromptError
 
 from .batch_file import BatchFile, Handover
 from .budget import BudgetReachedError
-from .engine import Work, priced
+from .engine import Work
 from .progress import relay
 from .units import Unit, Units
 
@@ -293,7 +293,7 @@ class _Batches:
             except CallError as error:  # charged, and the same whenever it is read
                 answer = Answer("error", error_type=error.error_type, error=str(error))
             # A batch says nothing about how long one answer takes.
-            self._finish(custom_id, priced(unit, replace(answer, latency_ms=None)))
+            self._finish(custom_id, priced(unit.arm, replace(answer, latency_ms=None)))
         elif result.kind == "canceled":
             self._give_back(custom_id)
             self._ending = StoppedError(

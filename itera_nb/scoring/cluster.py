@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from itera_nb.arms.caller import Answer
+from itera_nb.arms.caller import Answer, priced
 from itera_nb.arms.runtime import RunnableArm
 from itera_nb.exceptions import ArmError, IteraError, StoppedError
 
@@ -246,12 +246,10 @@ class _Dispatch:
 
     def _record(self, chunk: _Chunk, found: Sequence[Mapping[str, Any]]) -> float:
         """Record a chunk's answers; returns their USD."""
-        from .engine import priced
-
         total = 0.0
         for index, facts in zip(chunk.indices, found, strict=True):
             unit = self._units[index]
-            answer = priced(unit, Answer(**facts))
+            answer = priced(unit.arm, Answer(**facts))
             total += answer.cost_usd or 0.0
             chunk.sent.dearest = max(chunk.sent.dearest, answer.cost_usd or 0.0)
             self._work.record(unit, answer)

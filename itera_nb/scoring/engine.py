@@ -10,13 +10,13 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from itera_nb._typing import Row
-from itera_nb.arms.caller import Answer
+from itera_nb.arms.caller import Answer, priced
 from itera_nb.arms.runtime import RunnableArm
 from itera_nb.exceptions import StoppedError
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from .cluster import Connect
 
-__all__ = ["RowGroup", "Unit", "Units", "Work", "priced", "run"]
+__all__ = ["RowGroup", "Unit", "Units", "Work", "run"]
 
 _POLL_S = 0.05
 _ANSWER_FIELDS = tuple(f.name for f in fields(Answer))
@@ -283,7 +283,7 @@ def _run_python(work: Work, all_units: Units, indices: Sequence[int]) -> None:
             for index, answer in answers(
                 worker, items, timeout_s=timeout_s, batch_size=spec.batch_size, gate=meter.begin
             ):
-                answer = priced(units[index], answer)  # noqa: PLW2901 - the same one
+                answer = priced(units[index].arm, answer)  # noqa: PLW2901 - the same one
                 meter.add(answer.cost_usd)
                 work.record(units[index], answer)
         finally:
@@ -321,23 +321,6 @@ class _Meter:
     def _note(self, rows: int) -> None:
         if not self._free:
             self._work.log.in_flight(rows)
-
-
-def priced(unit: Unit, answer: Answer) -> Answer:
-    """An answer with its USD: free if registered so, as reported, priced call by call, or unknown.
-
-    An arm of code that is registered as free and reports usage or a price all the same is not taken as free.
-    """
-    spec = unit.arm.spec
-    if spec.cost == "free" and (spec.kind in {"prompt", "recorded"} or not (answer.usage or answer.cost_usd)):
-        return replace(answer, cost_usd=0.0)
-    if answer.cost_usd is not None or not answer.usage:
-        return answer
-    from itera_nb.models.pricing import price
-
-    prices = [price(call, model=unit.arm.spec.model, models=unit.arm.models) for call in answer.usage]
-    known = [p for p in prices if p is not None]
-    return replace(answer, cost_usd=sum(known)) if len(known) == len(prices) else answer
 
 
 def _cpus() -> int:

@@ -13,12 +13,12 @@ from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 
-from itera_nb.arms.caller import Answer, Caller
+from itera_nb.arms.caller import Answer, Caller, priced
 from itera_nb.exceptions import StoppedError
 from itera_nb.models.client import CallError
 from itera_nb.models.troubles import CONTEXT_OVERFLOW
 
-from .engine import Work, priced
+from .engine import Work
 from .limiter import Limiter
 from .units import Unit, Units
 
@@ -234,7 +234,7 @@ class _Loop:
         paid = int(unit.arm.spec.cost != "free")
         log.in_flight(paid)
         try:
-            answer = priced(unit, await lane.caller.call(unit.row, unit.trial, timeout_s=lane.timeout_s))
+            answer = priced(unit.arm, await lane.caller.call(unit.row, unit.trial, timeout_s=lane.timeout_s))
             self._answered(lane.api)
         except (CallError, StoppedError) as error:
             log.in_flight(-paid)
@@ -280,7 +280,7 @@ class _Loop:
         others = api.answered_at > case.begun and error.trouble != "rate_limit"
         too_late = case.late > MAX_LATE and (others or api.stuck <= 1)
         if not error.may_pass or too_late or (others and (impatient or case.failures >= MAX_FAILURES)):
-            return priced(case.unit, _failed(error, lane))
+            return priced(case.unit.arm, _failed(error, lane))
         if impatient:
             raise StoppedError(
                 f"no answer from {api.name} for {patience_s:g} s ({error.error_type})",

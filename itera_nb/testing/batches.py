@@ -39,7 +39,9 @@ class Batches:
         self._seconds = seconds
         self._batches: dict[str, _Batch] = {}
 
-    def __len__(self) -> int:
+    @property
+    def created(self) -> int:
+        """Batches that were created."""
         return len(self._batches)
 
     def create(

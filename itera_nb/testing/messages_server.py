@@ -84,7 +84,7 @@ class MessagesServer(Script):
             "repeated": paid - len(self.paid),
             "faults": dict(self.faults),
             "max_in_flight": self.max_in_flight,
-            "batches": len(self.batches),
+            "batches": self.batches.created,
             "cpu_s": sum(os.times()[:2]),
         }
 

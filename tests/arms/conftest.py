@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from itera_nb.arms.caller import Answer, priced
 from itera_nb.arms.callers import Clients, caller_for
 from itera_nb.arms.runtime import RunnableArm
 from itera_nb.spec import ArmSpec
@@ -33,11 +34,13 @@ class Called:
             async with Clients({}, quiet=quiet) as clients:
                 if client is not None:
                     clients._open = dict.fromkeys(("anthropic", "openai"), client)
-                caller = caller_for(self.arm(**spec), clients, quiet=quiet)
+                arm = self.arm(**spec)
+                caller = caller_for(arm, clients, quiet=quiet)
                 caller.check(rows[0])
                 async with caller:
                     calls = [caller.call(row, trial, timeout_s=timeout_s) for row in rows for trial in trials]
-                    return await asyncio.gather(*calls, return_exceptions=True)
+                    found = await asyncio.gather(*calls, return_exceptions=True)
+                    return [priced(arm, one) if isinstance(one, Answer) else one for one in found]
 
         return asyncio.run(main())
 

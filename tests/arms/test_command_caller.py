@@ -10,7 +10,7 @@ import pytest
 
 from itera_nb.arms.callers import Clients, caller_for
 from itera_nb.arms.snapshot import take_once
-from itera_nb.exceptions import ArmError
+from itera_nb.exceptions import ArmError, StoppedError
 
 ECHO = "import json, sys\nrow = json.load(sys.stdin)\nprint(json.dumps({'output': row['text'][::-1], 'cost_usd': 0.5}))\n"
 
@@ -128,6 +128,13 @@ def test_a_missing_program_is_found_before_any_call(called):
         called.call({"text": "x"}, kind="command", command="echo 'open")
     with pytest.raises(ArmError, match="empty"):
         called.call({"text": "x"}, kind="command", command=[])
+
+
+def test_a_script_that_the_system_cannot_start_stops_the_run_and_blames_no_row(called):
+    called.write("arms/answer.sh", "echo fees\n").chmod(0o755)
+    [stopped] = called.call({"text": "x"}, kind="command", command="arms/answer.sh")
+    assert isinstance(stopped, StoppedError)
+    assert "arms/answer.sh cannot be started (Exec format error)" in str(stopped)
 
 
 def test_nothing_is_left_in_the_temporary_folder(run, monkeypatch, tmp_path):

@@ -5,13 +5,14 @@ import json
 
 import pytest
 
-from itera_nb.arms.reported import ReportReader, body_of
+from itera_nb.arms.http_caller import HttpCaller
+from itera_nb.arms.reported import body_of
 
 
 @pytest.fixture
 def read(called):
     def read(data, *, quiet=False, **spec):
-        reader = ReportReader(called.arm(**{"kind": "http", "url": "http://x"} | spec), quiet=quiet)
+        reader = HttpCaller(called.arm(**{"kind": "http", "url": "http://x"} | spec), quiet=quiet)
         data = (
             data
             if isinstance(data, bytes)
