@@ -11,9 +11,7 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from itera_nb.arms.amend import amend
-from itera_nb.arms.frame import lock_frame
-from itera_nb.arms.lock import arm_changes, manifests, require_unchanged
+from itera_nb.arms.lock import amend, arm_changes, lock_frame, manifests, require_unchanged
 from itera_nb.diagnosis import autonomy, label_noise, loop
 from itera_nb.diagnosis.clusters import find_clusters
 from itera_nb.diagnosis.diffs import part_differences

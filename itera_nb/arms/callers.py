@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 class Clients:
     """The vendors' clients of a run: each is opened when an arm first needs it, and closed with this object.
 
-    Args:
-        models: How vendors are reached, by vendor.
-        quiet: Whether the vendors' own logging, which can show prompts, is switched off.
+    `quiet` switches the vendors' own logging off, which can show prompts.
     """
 
     def __init__(self, models: Mapping[str, ModelSpec], *, quiet: bool = False) -> None:
@@ -38,7 +36,7 @@ class Clients:
             StoppedError: Its key is not set.
         """
         if vendor not in self._open:
-            from itera_nb.models.vendors import open_client
+            from itera_nb.models.sdk import open_client
 
             client = open_client(vendor, self._models.get(vendor), quiet=self._quiet)
             self._open[vendor] = await self._stack.enter_async_context(client)
@@ -53,12 +51,7 @@ class Clients:
 
 
 def caller_for(arm: RunnableArm, clients: Clients, *, quiet: bool = False) -> Caller:
-    """What calls an arm of any kind but `python`.
-
-    Args:
-        arm: The arm.
-        clients: The vendors' clients of this run.
-        quiet: For rows that nobody may read: what may quote a row is left out of answers.
+    """What calls an arm of any kind but `python`; in quiet, what may quote a row is left out of answers.
 
     Raises:
         ArmError: A file of the arm is missing or wrong.

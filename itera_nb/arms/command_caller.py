@@ -36,10 +36,6 @@ class CommandCaller(ReportingCaller):
     The command runs without a shell, in the folder of the arm's frozen files, with an environment that holds
     no credentials and no setting of Python but those named in `env`.
 
-    Args:
-        arm: The arm, of kind `command`.
-        quiet: Whether what may quote a row (errors) is left out.
-
     Raises:
         ArmError: `command` or `parse` is wrong.
     """

@@ -21,14 +21,6 @@ def choose(
     For a number n these are the first n + 1 train rows with different inputs in an order under the
     experiment's id: a row that is itself among them gets the next one.
 
-    Args:
-        arm: The arm.
-        root: Folder of its files.
-        train: The train rows with all their columns.
-        source: Names the id and label columns.
-        inputs: Columns that arms may see.
-        genesis: The experiment's random id.
-
     Raises:
         ArmError: The file is missing, or there are too few train rows.
         Refusal: SG03 for ids that are not train rows.

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Self
 
 from itera_nb._typing import Row
 from itera_nb.exceptions import StoppedError
 from itera_nb.models.client import CallError, Trouble
+from itera_nb.models.troubles import retry_after_s
 
 from .caller import Answer
 from .reported import MAX_BYTES, ReportingCaller, body_of
@@ -30,10 +30,6 @@ class HttpCaller(ReportingCaller):
 
     Redirects are not followed, so that a row goes nowhere but to the registered address; cookies are not
     kept, so that rows stay apart.
-
-    Args:
-        arm: The arm, of kind `http`.
-        quiet: Whether what may quote a row (errors) is left out.
 
     Raises:
         ArmError: `parse` is wrong.
@@ -106,7 +102,7 @@ class HttpCaller(ReportingCaller):
         elif status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.REQUEST_TIMEOUT:
             trouble = "server"
         said = self.said(data.decode(errors="replace"))
-        raise CallError(trouble, f"HTTP{status}", said, _retry_after(response.headers.get("Retry-After")))
+        raise CallError(trouble, f"HTTP{status}", said, retry_after_s(response.headers))
 
 
 async def _bounded(response: ClientResponse) -> bytes:
@@ -116,20 +112,6 @@ async def _bounded(response: ClientResponse) -> bytes:
         if len(data) > MAX_BYTES:
             raise CallError("request", "TooLarge", f"the answer is larger than {MAX_BYTES // 2**20} MiB")
     return bytes(data)
-
-
-def _retry_after(value: str | None) -> float | None:
-    """Seconds of a Retry-After header: a number of them, or a date."""
-    if value is None:
-        return None
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
-        return None
 
 
 def _from_environment(header: str, value: str) -> str:

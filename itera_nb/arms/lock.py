@@ -1,20 +1,20 @@
-"""What has been locked, and whether `experiment.toml` and the arms still say the same.
+"""The frame's lock, what is locked so far, whether the files still say the same, and amendments of it.
 
 Each lock record carries the values that it locks; the latest record that names a value counts.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from itera_nb.arms.manifest import Manifest, build
+from itera_nb.arms.manifest import Manifest, build, hash_file
 from itera_nb.arms.snapshot import code_files
-from itera_nb.exceptions import Refusal
+from itera_nb.exceptions import IteraError, Refusal
 from itera_nb.experiment import Experiment
-from itera_nb.protocol import State
+from itera_nb.ledger import Record, digest
+from itera_nb.protocol import State, seen
 from itera_nb.spec import Spec
 
 LOCKING = ("frame_locked", "sampled", "metric_locked", "amended")
@@ -67,6 +67,27 @@ def arm_changes(spec: Spec, built: Mapping[str, Manifest]) -> list[ArmChange]:
     ]
 
 
+def lock_frame(experiment: Experiment) -> Record:
+    """Lock question, arms and rule.
+
+    Raises:
+        Refusal: SG09 where arms do not differ, SG08 (asked) where one changes several components.
+    """
+    state = experiment.state
+    record = state.last("frame_locked")
+    if record is not None:
+        require_unchanged(experiment)
+        return record
+    changes = _checked_changes(experiment)
+    locked = values(experiment, FRAME_PARTS)
+    body = {
+        "values": locked,
+        "frame_hash": digest(locked),
+        "changes": {c.arm: list(c.components) for c in changes},
+    }
+    return experiment.record("frame_locked", body)
+
+
 def values(experiment: Experiment, parts: tuple[str, ...]) -> dict[str, Any]:
     """The values of these parts of the experiment as they stand now."""
     now = experiment.registered(tuple(p for p in parts if p not in {"manifests", "code"}))
@@ -74,13 +95,13 @@ def values(experiment: Experiment, parts: tuple[str, ...]) -> dict[str, Any]:
         now["manifests"] = {name: m.components for name, m in manifests(experiment).items()}
     if "code" in parts:
         files = code_files(experiment.spec, experiment.folder)
-        now["code"] = {p: hashlib.sha256(f.read_bytes()).hexdigest() for p, f in files.items()}
+        now["code"] = {path: hash_file(file) for path, file in files.items()}
     return now
 
 
 def toml_hash(experiment: Experiment) -> str:
     """SHA-256 of `experiment.toml` as bytes."""
-    return hashlib.sha256(experiment.toml.read_bytes()).hexdigest()
+    return hash_file(experiment.toml)
 
 
 def locked_values(state: State) -> dict[str, Any]:
@@ -127,6 +148,60 @@ def require_unchanged(experiment: Experiment) -> None:
             instead='undo the edit, or record it for good: itera amend --why "…"',
         )
     )
+
+
+def amend(experiment: Experiment, why: str) -> Record:
+    """Record what differs from the lock, and why; what had been seen is read from the ledger.
+
+    Raises:
+        IteraError: If nothing differs.
+        Refusal: SG04 for a change of source or split, whose rows are drawn; SG02 once the test is open.
+    """
+    experiment.require("amended")
+    state = experiment.state
+    changed = differences(experiment, state)
+    if not changed:
+        raise IteraError("nothing differs from what is locked", fix="edit experiment.toml or an arm first")
+    if drawn := [c for c in changed if c.startswith(("source.", "split."))]:
+        experiment.refuse(
+            Refusal(
+                "SG04",
+                f"the rows are drawn and sealed, so this cannot change: {'; '.join(drawn)}.",
+                why="other rows would be another experiment.",
+                instead="undo that edit, or start anew: itera new NAME",
+            )
+        )
+    _checked_changes(experiment)
+    body = {
+        "changed": changed,
+        "why": why,
+        "seen": seen(state),
+        "values": values(experiment, tuple(locked_values(state))),
+        "toml": toml_hash(experiment) if locked_toml(state) else None,
+    }
+    return experiment.record("amended", body)
+
+
+def _checked_changes(experiment: Experiment) -> list[ArmChange]:
+    """What each arm changes; refuses arms that do not differ, and asks about several components in one."""
+    changes = arm_changes(experiment.spec, manifests(experiment))
+    for change in changes:
+        if change.identical:
+            experiment.refuse(
+                Refusal(
+                    "SG09",
+                    f"arm {change.arm!r} does not differ from {change.reference!r} in anything that matters.",
+                    why="two names for one arm measure noise and call it a result.",
+                    instead="change one component of it, or declare it: negative_control = true",
+                )
+            )
+        if change.several:
+            experiment.ask(
+                "SG08",
+                f"arm {change.arm!r} changes several components: {', '.join(change.components)}.",
+                "a win could not be attributed to any one of them.",
+            )
+    return changes
 
 
 def _compare(prefix: str, before: Any, after: Any) -> Iterator[str]:

@@ -56,11 +56,7 @@ class Manifest:
         self.add(component, text, " ".join(text.split()))
 
     def read(self, folder: Path, relative: str) -> str:
-        """The text of a file that the arm needs; it becomes one of its files.
-
-        Raises:
-            ArmError: It is missing, outside the folder, or not UTF-8.
-        """
+        """The text of a file that the arm needs, which becomes one of its files."""
         self.files[relative] = inside(folder, relative, self.arm)
         try:
             return self.files[relative].read_text("utf-8-sig")
@@ -74,14 +70,9 @@ class Manifest:
 
 
 def build(spec: Spec, name: str, arm: ArmSpec, folder: Path, *, outside: Path | None = None) -> Manifest:
-    """The manifest of one arm.
+    """The manifest of one arm, whose own files are in `folder`: the experiment's, or a snapshot of them.
 
-    Args:
-        spec: The experiment.
-        name: The arm's name.
-        arm: Its registration.
-        folder: Folder that holds the arm's own files: the experiment's, or a snapshot of them.
-        outside: The experiment's folder, to which resources and recorded results are relative.
+    Resources and recorded results are relative to the experiment's folder: `outside`, where that is another.
 
     Raises:
         ArmError: If a file that the arm names is missing, unreadable or shadows the standard library.
@@ -212,11 +203,7 @@ def command_files(folder: Path, words: list[str], pythonpath: list[str]) -> dict
 
 
 def inside(folder: Path, relative: str, owner: str) -> Path:
-    """A file that an arm names, which must exist inside the experiment folder.
-
-    Raises:
-        ArmError: If it does not.
-    """
+    """A file that an arm names; an `ArmError` unless it exists inside the experiment folder."""
     path = (folder / relative).resolve()
     if not path.is_relative_to(folder.resolve()):
         raise ArmError(
@@ -231,11 +218,7 @@ def inside(folder: Path, relative: str, owner: str) -> Path:
 
 
 def hash_file(path: Path) -> str:
-    """SHA-256 of a file.
-
-    Raises:
-        ArmError: If it cannot be read.
-    """
+    """SHA-256 of a file; an `ArmError` if it cannot be read."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

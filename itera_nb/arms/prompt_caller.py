@@ -25,11 +25,6 @@ _SIZE_STEP = 1024
 class PromptCaller(Caller):
     """A prompt arm, called once a row through its vendor's shared client.
 
-    Args:
-        arm: The arm, of kind `prompt`.
-        clients: The vendors' clients of this run.
-        quiet: Whether what may quote a row (errors) is left out.
-
     Attributes:
         vendor: The vendor's name, under which `clients` reach it.
 

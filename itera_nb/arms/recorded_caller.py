@@ -27,9 +27,6 @@ class RecordedCaller(Caller):
     the arm has a `score` column, the answer's output is that score. A line that is not there is an error of
     the arm: the row stays in the denominator.
 
-    Args:
-        arm: The arm, whose only input is the row's id.
-
     Raises:
         DataError: The file cannot be read, lacks a column, or has two lines for one row and trial.
     """

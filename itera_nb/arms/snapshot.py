@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from itera_nb.arms.manifest import Manifest, code_closure, inside
+from itera_nb.arms.manifest import Manifest, code_closure, hash_file, inside
 from itera_nb.exceptions import RecordError
 from itera_nb.ledger import digest
 from itera_nb.spec import Spec
@@ -36,20 +35,16 @@ def files_of(manifests: Iterable[Manifest], code: Mapping[str, Path]) -> dict[st
 def take(files: Mapping[str, Path], into: Path) -> dict[str, str]:
     """Copy `files` below `into` (made anew) and return snapshot-relative path -> SHA-256."""
     shutil.rmtree(into, ignore_errors=True)
-    hashes: dict[str, str] = {}
     for relative, source in files.items():
-        data = source.read_bytes()
         target = into / relative
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(data)
-        shutil.copymode(source, target)  # a command's program stays one
-        hashes[relative] = hashlib.sha256(data).hexdigest()
-    return hashes
+        shutil.copy(source, target)  # with its mode: a command's program stays one
+    return {relative: hash_file(into / relative) for relative in files}
 
 
 def take_once(files: Mapping[str, Path], under: Path) -> Path:
     """A snapshot of `files` in a folder named by their content; an intact one is used again."""
-    hashes = {relative: hashlib.sha256(path.read_bytes()).hexdigest() for relative, path in files.items()}
+    hashes = {relative: hash_file(path) for relative, path in files.items()}
     into = under / digest(hashes)[:16]
     try:
         check(into, hashes)
@@ -71,7 +66,7 @@ def check(root: Path, hashes: Mapping[str, str]) -> None:
             raise RecordError(f"{root.name}/{relative} was not locked", fix=f"remove {path}")
     for relative, expected in hashes.items():
         path = root / relative
-        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != expected:
+        if not path.is_file() or hash_file(path) != expected:
             raise RecordError(
                 f"{root.name}/{relative} is not what was locked", fix="put the original snapshot back"
             )

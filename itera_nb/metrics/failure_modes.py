@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from itera_nb._typing import JSON, Row
@@ -13,14 +12,6 @@ from .scorers import text_of
 
 if TYPE_CHECKING:
     from itera_nb.spec import ModeSpec
-
-
-@dataclass(frozen=True, slots=True)
-class Modes:
-    """Modes of one failed row: those registered, which count, and those found later, which never do."""
-
-    registered: tuple[str, ...] = ()
-    later: tuple[str, ...] = ()
 
 
 def by_predicates(
@@ -34,16 +25,8 @@ def by_predicates(
 ) -> tuple[str, ...]:
     """Every mode whose `when` equals the row; the one mode without `when` applies where no other does.
 
-    Several modes without `when` are names that only a scorer can give.
-
-    Args:
-        specs: Modes by name. Keys of `when` are `output`, `expected` or a column of the row.
-        output: The arm's answer, `None` if there was none.
-        expected: The row's label.
-        row: The row with all its columns.
-        scored: Modes that the scorer gave this row.
-        failed: Whether the row is known to have failed and no judge was asked for its modes; else the mode
-            without `when` does not apply.
+    Several modes without `when` are names that only a scorer can give, as are those in `scored`. The mode
+    without `when` applies to rows known to have failed, of which no judge was asked for the modes: `failed`.
     """
     values = {**row, "output": output, "expected": expected}
     hits = [
@@ -62,13 +45,10 @@ def unknown_columns(specs: Mapping[str, ModeSpec], columns: Collection[str]) -> 
     return sorted({key for spec in specs.values() for key in spec.when} - known)
 
 
-def sort_names(names: Iterable[str], registered: Collection[str]) -> Modes:
-    """Separate registered names from those found later, without repeats and in their order."""
+def sort_names(names: Iterable[str], registered: Collection[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Registered names, which count, and those found later, which never do; in order, each once."""
     unique = list(dict.fromkeys(names))
-    return Modes(
-        registered=tuple(n for n in unique if n in registered),
-        later=tuple(n for n in unique if n not in registered),
-    )
+    return tuple(n for n in unique if n in registered), tuple(n for n in unique if n not in registered)
 
 
 def read_names(value: JSON) -> tuple[str, ...]:
@@ -77,7 +57,7 @@ def read_names(value: JSON) -> tuple[str, ...]:
     Raises:
         TypeError: It returned something else.
     """
-    names = [value] if isinstance(value, str) else (value or [])
+    names = [value] if value and isinstance(value, str) else (value or [])
     if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
         raise TypeError("a failure-mode function returns a name, a list of names or None")
     return tuple(names)

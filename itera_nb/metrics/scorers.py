@@ -1,4 +1,8 @@
-"""Built-in scorers: pure functions of (output, expected) to a fraction from 0 to 1, or to a count."""
+"""Built-in scorers: pure functions of (output, expected) to a fraction from 0 to 1, or to a count.
+
+They raise `ValueError` (a regular expression `re.error`) where the *label* cannot be used, so that the row
+counts as unscored; an unusable *output* scores 0.
+"""
 
 from __future__ import annotations
 
@@ -29,9 +33,6 @@ def is_own(name: str) -> bool:
 
 def built_in(name: str, metric: MetricSpec) -> BuiltIn:
     """The built-in scorer of a name with the metric's options.
-
-    A scorer raises ValueError where the *label* cannot be used, so that the row counts as unscored; an
-    unusable *output* scores 0.
 
     Raises:
         ArmError: No scorer has this name.
@@ -66,22 +67,14 @@ def text_of(value: Any, *, ignore_case: bool = False) -> str:
 
 
 def as_recorded(output: JSON, expected: Any) -> float:  # noqa: ARG001 - the label was used elsewhere
-    """The output itself, which is a score.
-
-    Raises:
-        ValueError: It is none from 0 to 1: the row is unscored.
-    """
+    """The output itself, which is a score; one outside of 0 to 1 leaves the row unscored."""
     if isinstance(output, bool | int | float) and 0 <= output <= 1:
         return float(output)
     raise ValueError("the recorded score is no number from 0 to 1")
 
 
 def exact(output: JSON, expected: Any, *, ignore_case: bool = False) -> float:
-    """1 if output and label are the same text.
-
-    Raises:
-        ValueError: The label is missing.
-    """
+    """1 if output and label are the same text."""
     _need_label(expected)
     return float(text_of(output, ignore_case=ignore_case) == text_of(expected, ignore_case=ignore_case))
 
@@ -93,9 +86,6 @@ def in_set(output: JSON, expected: Any, *, ignore_case: bool = False) -> float:
         output: One value, or a list of values in any order.
         expected: A list, or a JSON list as text; any other value is a set of one.
         ignore_case: Whether letter case does not count.
-
-    Raises:
-        ValueError: The label is missing.
     """
     _need_label(expected)
     text = partial(text_of, ignore_case=ignore_case)
@@ -105,22 +95,13 @@ def in_set(output: JSON, expected: Any, *, ignore_case: bool = False) -> float:
 
 
 def matches(output: JSON, expected: Any, *, ignore_case: bool = False) -> float:
-    """1 if the label, a regular expression, is found in the output.
-
-    Raises:
-        ValueError: The label is missing.
-        re.error: The label is no regular expression.
-    """
+    """1 if the label, a regular expression, is found in the output."""
     _need_label(expected)
     return float(re.search(str(expected), text_of(output), re.IGNORECASE if ignore_case else 0) is not None)
 
 
 def numeric(output: JSON, expected: Any, *, tolerance: float = 0.0, relative: float = 0.0) -> float:
-    """1 if |output - label| is at most `tolerance`, or at most `relative` times |label|.
-
-    Raises:
-        ValueError: The label is no number.
-    """
+    """1 if |output - label| is at most `tolerance`, or at most `relative` times |label|."""
     wanted = _number(expected)
     if wanted is None:
         raise ValueError("the label is not a number")
@@ -129,32 +110,20 @@ def numeric(output: JSON, expected: Any, *, tolerance: float = 0.0, relative: fl
 
 
 def recall(output: JSON, expected: Any, *, k: int) -> float:
-    """Share of the relevant ids among the first `k` of the output.
-
-    Raises:
-        ValueError: The label names no relevant id.
-    """
+    """Share of the relevant ids among the first `k` of the output."""
     grades = _grades(expected)
     return len(set(_ranking(output)[:k]) & grades.keys()) / len(grades)
 
 
 def ndcg(output: JSON, expected: Any, *, k: int) -> float:
-    """Normalised DCG at `k` with gain 2^grade - 1 and discount log2(rank + 1) (Burges et al. 2005).
-
-    Raises:
-        ValueError: The label names no relevant id.
-    """
+    """Normalised DCG at `k` with gain 2^grade - 1 and discount log2(rank + 1) (Burges et al. 2005)."""
     grades = _grades(expected)
     ideal = _dcg(sorted(grades.values(), reverse=True)[:k])
     return min(1.0, _dcg([grades.get(i, 0.0) for i in _ranking(output)[:k]]) / ideal)
 
 
 def reciprocal_rank(output: JSON, expected: Any) -> float:
-    """1 over the rank of the first relevant id, 0 if there is none; its mean over rows is the MRR.
-
-    Raises:
-        ValueError: The label names no relevant id.
-    """
+    """1 over the rank of the first relevant id, 0 if there is none; its mean over rows is the MRR."""
     grades = _grades(expected)
     return next((1 / rank for rank, i in enumerate(_ranking(output), start=1) if i in grades), 0.0)
 

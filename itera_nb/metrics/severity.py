@@ -20,20 +20,15 @@ def severity_weights(values: Sequence[Any], cap: float | None = None) -> NDArray
         DataError: A value is missing or not a finite number.
     """
     import numpy as np
+    import pandas as pd
 
-    sizes = [_size(value) for value in values]
-    bad = sum(size is None for size in sizes)
+    sizes: NDArray[np.float64] = (
+        pd.to_numeric(pd.Series(values, dtype=object), errors="coerce").abs().to_numpy(np.float64)
+    )
+    bad = int((~np.isfinite(sizes)).sum())
     if bad:
         raise DataError(
             f"the severity column is not a number in {bad} of {len(sizes)} rows",
             fix="fill the column, or take `severity` out of [source]",
         )
-    return np.minimum(np.array(sizes, dtype=np.float64), math.inf if cap is None else cap)
-
-
-def _size(value: Any) -> float | None:
-    try:
-        size = abs(float(value))
-    except (TypeError, ValueError):
-        return None
-    return size if math.isfinite(size) else None
+    return np.minimum(sizes, math.inf if cap is None else cap)

@@ -19,15 +19,7 @@ VENDOR = "anthropic"
 
 
 class AnthropicClient(SdkClient["anthropic.AsyncAnthropic"]):
-    """The client for all calls of a run to Anthropic.
-
-    Args:
-        spec: Where the key stands and, if not at Anthropic's, where the API is.
-        quiet: Whether the SDK's own logging, which can show prompts, is switched off.
-
-    Raises:
-        StoppedError: There are no credentials.
-    """
+    """The client for all calls of a run to Anthropic."""
 
     own_host = "api.anthropic.com"
 

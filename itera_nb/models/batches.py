@@ -70,9 +70,6 @@ class BatchClient:
 
     All of them raise `CallError` where it may be tried again and `StoppedError` where that is of no use. They
     know no model: a message about one names none.
-
-    Args:
-        client: The client, open.
     """
 
     def __init__(self, client: AnthropicClient) -> None:

@@ -109,7 +109,7 @@ async def _check_all(
 
 
 async def _check(model: str, users: tuple[str, ...], models: Mapping[str, ModelSpec]) -> ModelCheck:
-    from .vendors import open_client
+    from .sdk import open_client
 
     vendor, _, name = model.partition("/")
     key = "-"

@@ -29,17 +29,7 @@ _STOP_WORDS = {
 
 
 class OpenAICompatibleClient(SdkClient["openai.AsyncOpenAI"]):
-    """The client for all calls of a run to one endpoint.
-
-    Args:
-        vendor: The vendor's name, for prices and messages.
-        spec: Where the key stands and, if not at OpenAI's, where the API is.
-        quiet: Whether the SDK's own logging, which can show prompts, is switched off.
-
-    Raises:
-        ArmError: The package `openai` is not installed.
-        StoppedError: There is no key; an endpoint on this machine needs none.
-    """
+    """The client for all calls of a run to one endpoint."""
 
     own_host = "api.openai.com"
 

@@ -64,12 +64,7 @@ def largest_price(
 ) -> float:
     """USD that a call can cost at most: a token is at least a byte; 0 where the price is unknown.
 
-    Args:
-        model: `vendor/name`.
-        prompt_bytes: Size of all that is sent.
-        max_tokens: Tokens that the answer may have.
-        params: The call's parameters; a dearer `speed` or `service_tier` counts.
-        models: As in `price`.
+    Of `params`, a dearer `speed` or `service_tier` counts.
     """
     tiers = {name: params[name] for name in _TIERS if params and name in params}
     usage = {"input_tokens": prompt_bytes, "output_tokens": max_tokens} | tiers
@@ -143,11 +138,7 @@ def _listed_price(vendor: str, name: str, usage: str, at: datetime) -> float | N
 
 
 def _flavor(vendor: str, usage: Mapping[str, Any]) -> str:
-    """The name under which the price list knows usage of this shape at this vendor.
-
-    Raises:
-        LookupError: It knows none.
-    """
+    """The name under which the price list knows usage of this shape at this vendor, or a `LookupError`."""
     from genai_prices.data_snapshot import get_snapshot
 
     wanted: tuple[str, ...]

@@ -70,11 +70,7 @@ class Prompt:
         return turns, None if self.system is None else _render(self.system, row)
 
     def turns(self, row: Row) -> list[dict[str, Any]]:
-        """The row's own turns: one of the user's, or those of `{{messages}}` with the text around it.
-
-        Raises:
-            PromptError: See `render`.
-        """
+        """The row's own turns: one of the user's, or those of `{{messages}}` with the text around it."""
         if not _is_conversation(row.get(MESSAGES)):
             return [_turn("user", _render(self.user, row))]
         talk = _Talk(_read_turns(row[MESSAGES]))
@@ -105,11 +101,7 @@ def compile_prompt(
 ) -> Prompt:
     """Compile an arm's template and system text (itself a text, or a file whose name ends in .md).
 
-    Args:
-        spec: The arm.
-        root: Folder of its files.
-        shots: Examples in their order; one more than `few_shot` says, where that is a number.
-        answer: From an example's label to what a model would have written.
+    Where `few_shot` is a number there is one more of the shots; `answer` writes a label as a model would.
 
     Raises:
         ArmError: A file is missing or is no template, or does not fit the examples.
@@ -136,11 +128,7 @@ def compile_prompt(
 
 
 def read_tools(name: str | None, root: Path) -> list[dict[str, Any]]:
-    """Tool definitions, a JSON list in the vendor's form; none without a file.
-
-    Raises:
-        ArmError: The file is missing or is not such a list.
-    """
+    """Tool definitions, a JSON list in the vendor's form (else an `ArmError`); none without a file."""
     if name is None:
         return []
     tools = read_json(root, name)
@@ -152,11 +140,7 @@ def read_tools(name: str | None, root: Path) -> list[dict[str, Any]]:
 
 
 def read_text(root: Path, name: str) -> str:
-    """The text of an arm's file.
-
-    Raises:
-        ArmError: It is missing or not UTF-8.
-    """
+    """The text of an arm's file; an `ArmError` if it is missing or not UTF-8."""
     try:
         return (root / name).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -167,11 +151,7 @@ def read_text(root: Path, name: str) -> str:
 
 
 def read_json(root: Path, name: str) -> Any:
-    """The value in an arm's JSON file.
-
-    Raises:
-        ArmError: It is missing or not JSON.
-    """
+    """The value in an arm's JSON file; an `ArmError` if it is missing or not JSON."""
     try:
         return json.loads(read_text(root, name))
     except ValueError as error:
@@ -204,11 +184,7 @@ def _is_conversation(value: Any) -> bool:
 
 
 def _read_turns(value: Any) -> list[dict[str, Any]]:
-    """A conversation out of a column's value.
-
-    Raises:
-        PromptError: It is none; the message quotes no turn.
-    """
+    """A conversation out of a column's value; a `PromptError`, which quotes no turn, if it is none."""
     if isinstance(value, str):
         try:
             value = json.loads(value)

@@ -10,10 +10,15 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+
+from itera_nb.exceptions import ArmError
 
 from .client import CallError, Reply, Request
 from .troubles import NO_MESSAGE, Origin, translate
+
+if TYPE_CHECKING:
+    from itera_nb.spec import ModelSpec
 
 SHARD = 8
 C = TypeVar("C")
@@ -109,19 +114,11 @@ class SdkClient(ABC, Generic[C]):
 
     @abstractmethod
     def arguments(self, request: Request) -> dict[str, Any]:
-        """A request as the SDK takes it; `extra_body` holds what the SDK does not name.
-
-        Raises:
-            ArmError: A parameter is one that the request's own parts give.
-        """
+        """A request as the SDK takes it, checked; `extra_body` holds what the SDK does not name."""
 
     @abstractmethod
     def read(self, body: Any, model: str, *, latency_ms: float) -> Reply:
-        """A message or completion in the API's form as a reply; `model` is the name that it was asked for by.
-
-        Raises:
-            KeyError: It is no message; `TypeError` and the like too.
-        """
+        """A message or completion as a reply to a request of `model`; one of `NO_MESSAGE` if it is none."""
 
     @abstractmethod
     def _resource(self, client: C) -> Any:
@@ -142,6 +139,26 @@ class SdkClient(ABC, Generic[C]):
             yield self._clients[index]
         finally:
             self._in_flight[index] -= 1
+
+
+def open_client(vendor: str, spec: ModelSpec | None, *, quiet: bool = False) -> SdkClient[Any]:
+    """A vendor's client: Anthropic's, OpenAI's, or that of an OpenAI-compatible endpoint.
+
+    Raises:
+        ArmError: The vendor is unknown, or its package is not installed.
+        StoppedError: There are no credentials.
+    """
+    from .anthropic import AnthropicClient
+    from .openai_compatible import OpenAICompatibleClient
+
+    if vendor == "anthropic":
+        return AnthropicClient(spec, quiet=quiet)
+    if vendor == "openai" or (spec is not None and spec.base_url is not None):
+        return OpenAICompatibleClient(vendor, spec, quiet=quiet)
+    raise ArmError(
+        f"unknown vendor {vendor!r}: anthropic and openai are known",
+        fix=f'for an OpenAI-compatible endpoint write [models.{vendor}] base_url = "https://..."',
+    )
 
 
 def _silence(*names: str) -> None:

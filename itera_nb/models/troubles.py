@@ -6,7 +6,10 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from types import ModuleType
 from typing import Any
@@ -83,14 +86,17 @@ def translate(error: Exception, origin: Origin, model: str) -> Exception:
     return error
 
 
-def retry_after_s(headers: Any) -> float | None:
-    """Seconds that a vendor asks to wait, or `None`; `retry-after-ms` comes first."""
+def retry_after_s(headers: Mapping[str, str]) -> float | None:
+    """Seconds that an API asks to wait, or `None`; `retry-after` is a number or a date."""
     for name, scale in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         try:
             return max(0.0, float(headers[name]) * scale)
         except (KeyError, ValueError):
             continue
-    return None
+    try:
+        return max(0.0, parsedate_to_datetime(headers["retry-after"]).timestamp() - time.time())
+    except (KeyError, ValueError):
+        return None
 
 
 def _of_status(error: Any, origin: Origin, model: str) -> CallError | StoppedError:

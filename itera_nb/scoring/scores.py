@@ -237,13 +237,8 @@ def _with_modes(
         found = [(names, None) for names in _by_predicates(cases, results, failed, ask)]
     scores = [replace(r, modes=(), mode_error=None) if r.modes or r.mode_error else r for r in results]
     for i, (names, error) in zip(failed, found, strict=True):
-        modes = failure_modes.sort_names([*results[i].modes, *names], registered)
-        scores[i] = replace(
-            results[i],
-            modes=modes.registered,
-            later=modes.later,
-            mode_error=error or results[i].mode_error,
-        )
+        modes, later = failure_modes.sort_names([*results[i].modes, *names], registered)
+        scores[i] = replace(results[i], modes=modes, later=later, mode_error=error or results[i].mode_error)
     return scores
 
 

@@ -27,12 +27,7 @@ class _Batch:
 
 
 class Batches:
-    """All batches of a server.
-
-    Args:
-        script: What the model does.
-        seconds: How long a batch takes.
-    """
+    """All batches of a server, of which each takes so many seconds; an unknown name is a `KeyError`."""
 
     def __init__(self, script: Script, seconds: float = 0.0) -> None:
         self._script = script
@@ -47,11 +42,7 @@ class Batches:
     def create(
         self, requests: Sequence[Mapping[str, Any]], headers: Mapping[str, str], base: str
     ) -> dict[str, Any]:
-        """Answer all requests and keep the results, shuffled.
-
-        Raises:
-            ValueError: A `custom_id` comes twice.
-        """
+        """Answer all requests and keep the results, shuffled."""
         if max(Counter(r["custom_id"] for r in requests).values(), default=0) > 1:
             raise ValueError("custom_id must be unique within a batch")
         name = f"msgbatch_{len(self._batches) + 1:06d}"
@@ -65,11 +56,7 @@ class Batches:
         return self._shown(batch, base)
 
     def retrieve(self, name: str, base: str) -> dict[str, Any]:
-        """A batch's state.
-
-        Raises:
-            KeyError: There is none.
-        """
+        """A batch's state."""
         return self._shown(self._batches[name], base)
 
     def page(self, query: Mapping[str, str], base: str) -> dict[str, Any]:
@@ -82,11 +69,7 @@ class Batches:
         return {"data": data, "has_more": begin + len(some) < len(names), **ends}
 
     def cancel(self, name: str, base: str) -> dict[str, Any]:
-        """Cancel what has not ended: nothing of such a batch is charged.
-
-        Raises:
-            KeyError: There is no such batch.
-        """
+        """Cancel what has not ended: nothing of such a batch is charged."""
         batch = self._batches[name]
         if not self._ended(batch):
             batch.canceled = datetime.now(UTC)
@@ -96,11 +79,7 @@ class Batches:
         return self._shown(batch, base)
 
     def results(self, name: str) -> str:
-        """JSON lines, not in the order of the requests.
-
-        Raises:
-            KeyError: There is no such batch, or it has not ended.
-        """
+        """JSON lines, not in the order of the requests."""
         batch = self._batches[name]
         if not self._ended(batch):
             raise KeyError(name)

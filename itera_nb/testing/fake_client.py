@@ -20,13 +20,7 @@ _TROUBLES: dict[str, Trouble] = {"reset": "connection", "truncated": "garbled", 
 class FakeClient(Script):
     """An `itera_nb.models.client.Client` that answers by a script, whose counts are there too.
 
-    Args:
-        answer: As `MessagesServer` takes it.
-        latency_s: Seconds before each answer that has none of its own.
-        faults: Shares of calls that fail.
-        retry_after_s: Least and most seconds that a drawn 429 or 529 asks to wait.
-        vendor: The vendor that usage names.
-        seed: Of the faults' draws.
+    Its arguments are those of `MessagesServer`; `vendor` is the one that usage names.
 
     Attributes:
         requests: All requests, in order.

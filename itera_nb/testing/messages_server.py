@@ -139,12 +139,7 @@ class MessagesServer(Script):
             return _error(400 if known else 404, str(error) if known else "not found")
 
     def _other(self, request: web.Request, data: bytes) -> web.Response:
-        """Everything but calls: by method, path and the id in it.
-
-        Raises:
-            KeyError: There is no such thing.
-            ValueError: The body is wrong.
-        """
+        """Everything but calls: by method, path and the id in it."""
         match [request.method, *request.path.strip("/").split("/")]:
             case ["GET", "stats"]:
                 return web.json_response(self.stats())

@@ -102,7 +102,7 @@ def test_the_stop_reason_is_the_vendors_word(reason):
     [
         (Scripted(status=429, retry_after="7"), "rate_limit", 7.0),
         (Scripted(status=429, retry_after="7", retry_after_ms="250"), "rate_limit", 0.25),
-        (Scripted(status=429, retry_after="Wed, 21 Oct 2026 07:28:00 GMT"), "rate_limit", None),
+        (Scripted(status=429, retry_after="Wed, 21 Oct 2020 07:28:00 GMT"), "rate_limit", 0.0),
         (Scripted(status=429, retry_after="-3"), "rate_limit", 0.0),
         (Scripted(status=529, retry_after="0.5"), "server", 0.5),
         (Scripted(status=500), "server", None),

@@ -9,7 +9,7 @@ from itera_nb.exceptions import ArmError, StoppedError
 from itera_nb.models.client import CallError, Request
 from itera_nb.models.openai_compatible import OpenAICompatibleClient
 from itera_nb.models.pricing import price
-from itera_nb.models.vendors import open_client
+from itera_nb.models.sdk import open_client
 from itera_nb.spec import ModelSpec
 from itera_nb.testing import MessagesServer, Scripted, payloads
 
