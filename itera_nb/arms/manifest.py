@@ -78,20 +78,32 @@ def build(spec: Spec, name: str, arm: ArmSpec, folder: Path, *, outside: Path | 
         ArmError: If a file that the arm names is missing, unreadable or shadows the standard library.
     """
     found = Manifest(name, {}, {}, {})
-    _KINDS[arm.kind or "python"](found, spec, arm, folder)
+    base = outside or folder
+    match arm.kind:
+        case "prompt":
+            _prompt(found, arm, folder)
+        case "http":
+            found.add_value("implementation", ["http", arm.url, arm.headers])
+        case "command":
+            _command(found, arm, folder, spec.run.pythonpath)
+        case "recorded":
+            columns = [arm.output, arm.score, arm.trial, arm.cost_usd, arm.latency_ms]
+            found.add("recorded columns", columns)
+            found.add("recorded results", hash_file(base / str(arm.file)))
+        case _:
+            _python(found, arm, folder, spec.run.pythonpath)
+    if arm.parse is not None or arm.kind == "prompt":
+        _parse(found, arm.parse or {}, folder)
     for key, value in arm.params.items():
         found.add_value(f"params.{key}", value)
-    base = outside or folder
-    if arm.file is not None and arm.kind == "recorded":
-        found.add("recorded results", hash_file(base / arm.file))
     for key, relative in spec.resources.items():
         found.add(f"resources.{key}", hash_file(base / relative))
     return found
 
 
-def _python(found: Manifest, spec: Spec, arm: ArmSpec, folder: Path) -> None:
+def _python(found: Manifest, arm: ArmSpec, folder: Path, pythonpath: list[str]) -> None:
     assert arm.target is not None
-    closure, symbol = code_closure(folder, arm.target, spec.run.pythonpath)
+    closure, symbol = code_closure(folder, arm.target, pythonpath)
     found.files.update(closure)
     sources = {path: file.read_bytes() for path, file in closure.items()}
     found.add(
@@ -101,7 +113,7 @@ def _python(found: Manifest, spec: Spec, arm: ArmSpec, folder: Path) -> None:
     )
 
 
-def _prompt(found: Manifest, spec: Spec, arm: ArmSpec, folder: Path) -> None:  # noqa: ARG001 - one shape for all
+def _prompt(found: Manifest, arm: ArmSpec, folder: Path) -> None:
     assert arm.prompt is not None
     found.add_text("template", found.read(folder, arm.prompt))
     if arm.system is not None:
@@ -110,7 +122,6 @@ def _prompt(found: Manifest, spec: Spec, arm: ArmSpec, folder: Path) -> None:  #
         if not is_file:
             found.values["system"] = arm.system
     found.add("model", arm.model)
-    _parse(found, arm, folder)
     if arm.tools is not None:
         text = found.read(folder, arm.tools)
         found.add("tools", text, _normal_json(text))
@@ -121,44 +132,22 @@ def _prompt(found: Manifest, spec: Spec, arm: ArmSpec, folder: Path) -> None:  #
         found.add_value("few-shot data", arm.few_shot)
 
 
-def _http(found: Manifest, spec: Spec, arm: ArmSpec, folder: Path) -> None:  # noqa: ARG001 - one shape for all
-    found.add_value("implementation", ["http", arm.url, arm.headers])
-    if arm.parse is not None:
-        _parse(found, arm, folder)
-
-
-def _command(found: Manifest, spec: Spec, arm: ArmSpec, folder: Path) -> None:
+def _command(found: Manifest, arm: ArmSpec, folder: Path, pythonpath: list[str]) -> None:
     words = command_words(arm)
-    files = command_files(folder, words, spec.run.pythonpath)
+    files = command_files(folder, words, pythonpath)
     found.files.update(files)
     contents = {path: _sha(file.read_bytes()) for path, file in files.items()}
     found.add("implementation", ["command", words, arm.env, contents])
     found.values["implementation"] = [words, arm.env]
-    if arm.parse is not None:
-        _parse(found, arm, folder)
 
 
-def _recorded(found: Manifest, spec: Spec, arm: ArmSpec, folder: Path) -> None:  # noqa: ARG001 - one shape for all
-    columns = [arm.output, arm.score, arm.trial, arm.cost_usd, arm.latency_ms]
-    found.add("recorded columns", columns)
-
-
-def _parse(found: Manifest, arm: ArmSpec, folder: Path) -> None:
-    schema = str(arm.parse["schema"]) if arm.parse and "schema" in arm.parse else None
-    if schema is None:
-        found.add("parse", arm.parse)
+def _parse(found: Manifest, parse: dict[str, Any], folder: Path) -> None:
+    if "schema" not in parse:
+        found.add("parse", parse or None)
         return
-    text, other = found.read(folder, schema), {k: v for k, v in (arm.parse or {}).items() if k != "schema"}
+    text = found.read(folder, str(parse["schema"]))
+    other = {key: value for key, value in parse.items() if key != "schema"}
     found.add("parse", [other, text], [other, _normal_json(text)])
-
-
-_KINDS = {
-    "python": _python,
-    "prompt": _prompt,
-    "http": _http,
-    "command": _command,
-    "recorded": _recorded,
-}
 
 
 def command_words(arm: ArmSpec) -> list[str]:

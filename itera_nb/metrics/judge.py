@@ -58,25 +58,15 @@ INJECTIONS = (
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """Everything that decides what a judge is asked.
-
-    Args:
-        rubric: The rubric's text.
-        model: The model as `vendor/name`.
-        params: Further parameters of its calls.
-        scale: Highest score; the lowest is 0.
-        modes: Registered failure modes that the judge may name; none are asked for without any.
-        pairwise: Whether it compares two outputs instead of scoring one.
-        seed: What labels and tags are derived from; not known to those who write rows.
-    """
+    """Everything that decides what a judge is asked; `model` is `vendor/model`."""
 
     rubric: str
     model: str
     params: Mapping[str, Any] = field(default_factory=dict)
-    scale: int = 10
-    modes: tuple[str, ...] = ()
-    pairwise: bool = False
-    seed: str = ""
+    scale: int = 10  # the highest score; the lowest is 0
+    modes: tuple[str, ...] = ()  # registered ones that it may name
+    pairwise: bool = False  # whether it compares two outputs instead of scoring one
+    seed: str = ""  # of labels and tags; not known to those who write rows
 
     @property
     def system(self) -> str:
@@ -107,12 +97,8 @@ class Case:
 class Question:
     """One call of a judge.
 
-    Args:
-        id: Digest of everything the judge is shown, but for labels and tags: equal questions are one call.
-        system: The system text.
-        text: The user's turn.
-        labels: Labels of the outputs, in the order shown.
-        swapped: Whether `other` is shown first.
+    Its id is the digest of everything the judge is shown, but for labels and tags: equal questions are one
+    call. Labels stand in the order of the outputs; `swapped` if `other` is shown first.
     """
 
     id: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from .client import DEFAULT_MAX_TOKENS, Reply, Request, check_params
+from .client import DEFAULT_MAX_TOKENS, Reply, Request
 from .credentials import find_key
 from .sdk import SdkClient
 from .troubles import Origin
@@ -43,32 +43,17 @@ class AnthropicClient(SdkClient["anthropic.AsyncAnthropic"]):
     def _resource(self, client: anthropic.AsyncAnthropic) -> Any:
         return client.messages
 
-    def arguments(self, request: Request) -> dict[str, Any]:
-        """See `SdkClient.arguments`."""
-        arguments: dict[str, Any] = {"max_tokens": DEFAULT_MAX_TOKENS}
-        extra: dict[str, Any] = {}
-        config: dict[str, Any] = {}
-        check_params(request.params)
-        for name, value in request.params.items():
-            if name == "effort":
-                config["effort"] = value
-            elif name == "output_config":
-                config |= value
-            elif name in self._known:
-                arguments[name] = value
-            else:  # temperature, top_p, top_k and whatever is newer than the SDK
-                extra[name] = value
+    def _in_own_words(self, request: Request) -> dict[str, Any]:
+        words = {"max_tokens": DEFAULT_MAX_TOKENS, **request.params, "messages": request.messages}
+        config = {"effort": words.pop("effort")} if "effort" in words else {}
+        config |= words.pop("output_config", {})
         if request.schema is not None:
             config["format"] = {"type": "json_schema", "schema": request.schema}
         if config:
-            arguments["output_config"] = config
+            words["output_config"] = config
         if request.system is not None:
-            arguments["system"] = request.system
-        if request.tools:
-            arguments["tools"] = request.tools
-        if extra:
-            arguments["extra_body"] = extra
-        return arguments | {"model": request.model, "messages": request.messages}
+            words["system"] = request.system
+        return words
 
     def read(self, body: Any, model: str, *, latency_ms: float) -> Reply:
         """See `SdkClient.read`."""

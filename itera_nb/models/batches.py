@@ -29,40 +29,24 @@ _PAGE = 100
 
 @dataclass(frozen=True, slots=True)
 class BatchState:
-    """A batch as the provider shows it.
-
-    Args:
-        name: Its id.
-        size: How many requests it holds.
-        created_at: When it was created, by the provider's clock.
-        ended: Whether every request has a result.
-        readable: Whether the results can be read; they are kept 29 days.
-    """
+    """A batch as the provider shows it: its id, how many requests it holds, and its age by his clock."""
 
     name: str
     size: int
     created_at: datetime
-    ended: bool
-    readable: bool
+    ended: bool  # every request has a result
+    readable: bool  # they are kept 29 days
 
 
 @dataclass(frozen=True, slots=True)
 class BatchResult:
-    """What became of one request of a batch.
-
-    Args:
-        custom_id: The id that the request was given.
-        kind: How it ended; only `succeeded` is charged.
-        message: The message in the API's form, if it succeeded.
-        error_type: The API's name for the error, if there was one.
-        error: Its words; may quote the prompt.
-    """
+    """What became of one request of a batch: the message in the API's form, or the API's error."""
 
     custom_id: str
-    kind: ResultKind
+    kind: ResultKind  # only `succeeded` is charged
     message: Mapping[str, Any] | None = None
     error_type: str = ""
-    error: str = ""
+    error: str = ""  # may quote the prompt
 
 
 class BatchClient:
@@ -150,7 +134,7 @@ class BatchClient:
         origin = self._client.origin
         try:
             yield
-        except (CallError, StoppedError, GeneratorExit, asyncio.CancelledError):
+        except (CallError, StoppedError):
             raise
         except origin.sdk.NotFoundError:
             if name:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from itera_nb.exceptions import ArmError
 
-from .client import DEFAULT_MAX_TOKENS, LIMITS, Reply, Request, check_params
+from .client import DEFAULT_MAX_TOKENS, LIMITS, Reply, Request
 from .credentials import find_key
 from .sdk import SdkClient
 from .troubles import Origin
@@ -62,24 +62,16 @@ class OpenAICompatibleClient(SdkClient["openai.AsyncOpenAI"]):
         listed = (await client.models.list(timeout=None)).data  # most other servers cannot look one model up
         return True if any(found.id == model for found in listed) else None
 
-    def arguments(self, request: Request) -> dict[str, Any]:
-        """See `SdkClient.arguments`."""
-        limited = any(name in request.params for name in LIMITS)
-        arguments: dict[str, Any] = {} if limited else {self._limit: DEFAULT_MAX_TOKENS}
-        extra: dict[str, Any] = {}
-        check_params(request.params)
-        for given, value in request.params.items():
-            name = {"effort": "reasoning_effort", "max_tokens": self._limit}.get(given, given)
-            (arguments if name in self._known else extra)[name] = value
+    def _in_own_words(self, request: Request) -> dict[str, Any]:
+        renamed = {"effort": "reasoning_effort", "max_tokens": self._limit}
+        words = {renamed.get(name, name): value for name, value in request.params.items()}
+        if not any(name in request.params for name in LIMITS):
+            words[self._limit] = DEFAULT_MAX_TOKENS
         if request.schema is not None:
             schema = {"name": "answer", "strict": True, "schema": request.schema}
-            arguments["response_format"] = {"type": "json_schema", "json_schema": schema}
-        if request.tools:
-            arguments["tools"] = request.tools
-        if extra:
-            arguments["extra_body"] = extra
+            words["response_format"] = {"type": "json_schema", "json_schema": schema}
         system = [] if request.system is None else [{"role": "system", "content": request.system}]
-        return arguments | {"model": request.model, "messages": [*system, *request.messages]}
+        return words | {"messages": [*system, *request.messages]}
 
     def read(self, body: Any, model: str, *, latency_ms: float) -> Reply:
         """See `SdkClient.read`."""

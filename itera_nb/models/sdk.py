@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from itera_nb.exceptions import ArmError
 
-from .client import CallError, Reply, Request
+from .client import CallError, Reply, Request, check_params
 from .troubles import NO_MESSAGE, Origin, translate
 
 if TYPE_CHECKING:
@@ -112,9 +112,24 @@ class SdkClient(ABC, Generic[C]):
         await client.models.retrieve(model, timeout=None)
         return True
 
-    @abstractmethod
     def arguments(self, request: Request) -> dict[str, Any]:
-        """A request as the SDK takes it, checked; `extra_body` holds what the SDK does not name."""
+        """A request as the SDK takes it; `extra_body` holds what the SDK does not name.
+
+        Raises:
+            ArmError: A parameter is one that the request's own parts give.
+        """
+        check_params(request.params)
+        words = self._in_own_words(request)
+        arguments = {name: value for name, value in words.items() if name in self._known}
+        if extra := {name: value for name, value in words.items() if name not in self._known}:
+            arguments["extra_body"] = extra
+        if request.tools:
+            arguments["tools"] = request.tools
+        return arguments | {"model": request.model}
+
+    @abstractmethod
+    def _in_own_words(self, request: Request) -> dict[str, Any]:
+        """Parameters, turns, system text and schema of a request by the vendor's names for them."""
 
     @abstractmethod
     def read(self, body: Any, model: str, *, latency_ms: float) -> Reply:

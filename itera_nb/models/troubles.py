@@ -86,6 +86,15 @@ def translate(error: Exception, origin: Origin, model: str) -> Exception:
     return error
 
 
+def trouble_of(status: int) -> Trouble:
+    """What an API's refusal is called here."""
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        return "rate_limit"
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return "server"
+    return "connection" if status in _CONNECTION_STATUSES else "request"
+
+
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
     """Seconds that an API asks to wait, or `None`; `retry-after` is a number or a date."""
     for name, scale in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
@@ -109,16 +118,10 @@ def _of_status(error: Any, origin: Origin, model: str) -> CallError | StoppedErr
         return StoppedError(
             f"the model's API says {int(error.status_code)}: {what.format(**names)}", fix=fix.format(**names)
         )
-    wait_s = retry_after_s(error.response.headers)
-    if status == HTTPStatus.TOO_MANY_REQUESTS:
-        return _call_error("rate_limit", error, wait_s)
-    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        return _call_error("server", error, wait_s)
-    if status in _CONNECTION_STATUSES:
-        return _call_error("connection", error, wait_s)
-    if any(words in said for words in _TOO_LONG):
-        return CallError("request", CONTEXT_OVERFLOW, said)
-    return _call_error("request", error)
+    trouble = trouble_of(status)
+    if trouble == "request" and any(words in said for words in _TOO_LONG):
+        return CallError(trouble, CONTEXT_OVERFLOW, said)
+    return _call_error(trouble, error, retry_after_s(error.response.headers))
 
 
 def _call_error(trouble: Trouble, error: Exception, wait_s: float | None = None) -> CallError:

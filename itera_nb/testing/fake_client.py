@@ -9,6 +9,7 @@ from typing import Any, NoReturn, Self
 
 from itera_nb.exceptions import StoppedError
 from itera_nb.models.client import CallError, Reply, Request, Trouble
+from itera_nb.models.troubles import retry_after_s, trouble_of
 
 from . import payloads
 from .script import Answers, Prompt, Script, Scripted, echo
@@ -94,12 +95,5 @@ def _fail(scripted: Scripted) -> NoReturn:
     if scripted.status in _STOP:
         raise StoppedError(f"the model's API says {scripted.status}: {scripted.message}")
     name = str(payloads.error(scripted.status, "")["error"]["type"])
-    server: Trouble = "server" if scripted.status >= 500 else "request"
-    trouble = "rate_limit" if scripted.status == 429 else server
-    raise CallError(trouble, name, scripted.message, _retry_after_s(scripted))
-
-
-def _retry_after_s(scripted: Scripted) -> float | None:
-    if scripted.retry_after_ms is not None:
-        return float(scripted.retry_after_ms) / 1000
-    return None if scripted.retry_after is None else float(scripted.retry_after)
+    wait_s = retry_after_s(scripted.headers)
+    raise CallError(trouble_of(scripted.status), name, scripted.message, wait_s)

@@ -210,11 +210,7 @@ class MessagesServer(Script):
         else:
             payload = payloads.completion(self._number, body, scripted)
         name = "request-id" if vendor == "anthropic" else "x-request-id"
-        headers = {name: f"req_{self._number:08d}"}
-        if scripted.retry_after is not None:
-            headers["retry-after"] = scripted.retry_after
-        if scripted.retry_after_ms is not None:
-            headers["retry-after-ms"] = scripted.retry_after_ms
+        headers = scripted.headers | {name: f"req_{self._number:08d}"}
         return web.json_response(payload, status=scripted.status, headers=headers)
 
 

@@ -43,6 +43,12 @@ class Scripted:
     message: str = "scripted"
     tool_calls: Sequence[Mapping[str, Any]] = ()
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers that say how long to wait."""
+        told = {"retry-after": self.retry_after, "retry-after-ms": self.retry_after_ms}
+        return {name: value for name, value in told.items() if value is not None}
+
 
 class Prompt(str):
     """The last user turn's text, and the request that it came in.
