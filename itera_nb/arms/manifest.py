@@ -21,19 +21,14 @@ _DEFINITION = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """The components of one arm.
-
-    Attributes:
-        components: Component name -> hash of its exact content.
-        normalised: Component name -> hash with white space, comments and names of no effect removed.
-        files: Snapshot-relative path -> file on disk, for everything that the arm needs to run.
-        values: Component name -> its value, of those that stand in no file.
-    """
+    """The components of one arm."""
 
     arm: str
-    components: dict[str, str]
+    components: dict[str, str]  # component name -> hash of its exact content
+    # Component name -> hash with white space, comments and names of no effect removed
     normalised: dict[str, str]
-    files: dict[str, Path]
+    files: dict[str, Path]  # snapshot-relative path -> file on disk, for everything that the arm needs to run
+    # Component name -> its value, of those that stand in no file
     values: dict[str, Any] = field(default_factory=dict)
 
     @property

@@ -14,30 +14,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RunnableArm:
-    """One arm as the engine runs it.
+    """One arm as the engine runs it."""
 
-    Args:
-        name: The arm's name (`[arms.NAME]`, or an iteration's line).
-        spec: Its registration with inherited keys filled in.
-        root: Folder with the arm's files at the paths they have in the experiment folder; never written to.
-        digest: Digest of the arm's manifest and examples: everything of it that could change an answer.
-        inputs: Columns that the arm may see; for a recorded arm the row's id, by which it is looked up.
-        pythonpath: Folders of production code, after the arm's own folder.
-        resources: Read-only files for `fit`, by name.
-        shots: Train rows that a prompt arm shows as examples.
-        file: Results of a recorded arm.
-        models: How vendors are reached; their prices, where given, are those of the arm's calls.
-    """
-
-    name: str
-    spec: ArmSpec
+    name: str  # the arm's name (`[arms.NAME]`, or an iteration's line)
+    spec: ArmSpec  # its registration with inherited keys filled in
+    # Folder with the arm's files at the paths they have in the experiment folder; never written to
     root: Path
-    digest: str
+    digest: str  # digest of the arm's manifest and examples: everything of it that could change an answer
+    # Columns that the arm may see; for a recorded arm the row's id, by which it is looked up
     inputs: tuple[str, ...]
-    pythonpath: tuple[Path, ...] = ()
-    resources: Mapping[str, Path] = field(default_factory=dict)
-    shots: tuple[Shot, ...] = ()
+    pythonpath: tuple[Path, ...] = ()  # folders of production code, after the arm's own folder
+    resources: Mapping[str, Path] = field(default_factory=dict)  # read-only files for `fit`, by name
+    shots: tuple[Shot, ...] = ()  # train rows that a prompt arm shows as examples
     file: Path | None = None
+    # How vendors are reached; their prices, where given, are those of the arm's calls
     models: Mapping[str, ModelSpec] = field(default_factory=dict)
 
 

@@ -28,17 +28,13 @@ _PAID = {"messages", "completions", "complete", "responses", "embeddings"} | {
 
 @dataclass(slots=True, eq=False)
 class Tracked:
-    """What tracked clients did for one row.
+    """What tracked clients did for one row."""
 
-    Attributes:
-        calls: One mapping a call: the vendor's usage fields and `model`; only `model` where the usage cannot
-            be known, so that the row's cost is unknown and not too low.
-        begun: `time.perf_counter()` when the row began.
-        first_token_ms: Milliseconds from there to the first token of the last streamed call.
-    """
-
+    # One mapping a call: the vendor's usage fields and `model`; only `model` where the usage cannot be known,
+    # so that the row's cost is unknown and not too low
     calls: list[dict[str, Any]] = field(default_factory=list)
-    begun: float = field(default_factory=time.perf_counter)
+    begun: float = field(default_factory=time.perf_counter)  # `time.perf_counter()` when the row began
+    # Milliseconds from there to the first token of the last streamed call
     first_token_ms: float | None = None
 
     def shares(self, rows: int) -> list[Tracked]:

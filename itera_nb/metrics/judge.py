@@ -78,19 +78,12 @@ class Judge:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What is judged: one output, or two (`other` is what `output` is compared with).
-
-    Args:
-        inputs: The row's input columns.
-        output: The output to be rated.
-        other: The output it is compared with, for a pairwise judge.
-        expected: The row's label, shown as a reference.
-    """
+    """What is judged: one output, or two (`other` is what `output` is compared with)."""
 
     inputs: Mapping[str, Any]
     output: JSON
-    other: JSON = None
-    expected: Any = None
+    other: JSON = None  # the output it is compared with, for a pairwise judge
+    expected: Any = None  # the row's label, shown as a reference
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,18 +103,12 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What one reply says.
+    """What one reply says."""
 
-    Args:
-        value: A fraction from 0 to 1; of a comparison 1, 0 or -1: `output` is better, neither, `other` is.
-        modes: Failure modes named for `output`.
-        other_modes: Failure modes named for `other`.
-        reason: The judge's words.
-    """
-
+    # A fraction from 0 to 1; of a comparison 1, 0 or -1: `output` is better, neither, `other` is
     value: float
-    modes: tuple[str, ...] = ()
-    other_modes: tuple[str, ...] = ()
+    modes: tuple[str, ...] = ()  # failure modes named for `output`
+    other_modes: tuple[str, ...] = ()  # failure modes named for `other`
     reason: str = ""
 
 

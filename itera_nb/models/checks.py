@@ -25,27 +25,17 @@ _PRICED_AT = 1000
 
 @dataclass(frozen=True, slots=True)
 class ModelCheck:
-    """What is known of one model without paying.
+    """What is known of one model without paying."""
 
-    Attributes:
-        model: `vendor/name`.
-        used_by: Arms and judges that call it.
-        key: Where its key stands, in words; never the key.
-        state: What its API said, in words.
-        trouble: Why no call would succeed: something is missing here, the vendor refuses, or is not there.
-        fix: What to do about it.
-        input_usd: USD per million input tokens of a short prompt; `None` if unknown.
-        output_usd: USD per million output tokens; `None` if unknown.
-    """
-
-    model: str
-    used_by: tuple[str, ...]
-    key: str
-    state: str
+    model: str  # `vendor/name`
+    used_by: tuple[str, ...]  # arms and judges that call it
+    key: str  # where its key stands, in words; never the key
+    state: str  # what its API said, in words
+    # Why no call would succeed: something is missing here, the vendor refuses, or is not there
     trouble: Trouble = ""
     fix: str = ""
-    input_usd: float | None = None
-    output_usd: float | None = None
+    input_usd: float | None = None  # USD per million input tokens of a short prompt; `None` if unknown
+    output_usd: float | None = None  # USD per million output tokens; `None` if unknown
 
 
 def models_of(spec: Spec) -> dict[str, tuple[str, ...]]:

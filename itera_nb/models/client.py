@@ -20,43 +20,28 @@ _NO_PARAMS = {"model", "messages", "system", "tools", "stream", "timeout"} | {
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One call of a model, before a vendor's own form is given to it.
+    """One call of a model, before a vendor's own form is given to it."""
 
-    Args:
-        model: The model's name without its vendor.
-        messages: Turns in order, `{"role": "user" | "assistant", "content": ...}`.
-        system: The system text.
-        params: Further parameters as registered (`max_tokens`, `effort`, `thinking` ...).
-        tools: Tool definitions in the vendor's form.
-        schema: JSON schema that the answer must follow.
-    """
-
-    model: str
-    messages: Sequence[Mapping[str, Any]]
+    model: str  # the model's name without its vendor
+    messages: Sequence[Mapping[str, Any]]  # turns in order, `{"role": "user" | "assistant", "content": ...}`
     system: str | None = None
+    # Further parameters as registered (`max_tokens`, `effort`, `thinking` ...)
     params: Mapping[str, Any] = field(default_factory=dict)
-    tools: Sequence[Mapping[str, Any]] = ()
-    schema: Mapping[str, Any] | None = None
+    tools: Sequence[Mapping[str, Any]] = ()  # tool definitions in the vendor's form
+    schema: Mapping[str, Any] | None = None  # JSON schema that the answer must follow
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A model's answer.
-
-    Args:
-        text: All text of the answer.
-        stop_reason: Anthropic's word for why it ended (`end_turn`, `max_tokens`, `refusal` ...); other
-            vendors' words are translated.
-        usage: The vendor's usage fields and `model` (`vendor/name`).
-        latency_ms: Milliseconds of this call.
-        tool_calls: `{"name": ..., "input": {...}}` in order.
-    """
+    """A model's answer."""
 
     text: str
+    # Anthropic's word for why it ended (`end_turn`, `max_tokens`, `refusal` ...); other vendors' words are
+    # translated
     stop_reason: str
-    usage: Mapping[str, Any]
-    latency_ms: float
-    tool_calls: Sequence[Mapping[str, Any]] = ()
+    usage: Mapping[str, Any]  # the vendor's usage fields and `model` (`vendor/name`)
+    latency_ms: float  # milliseconds of this call
+    tool_calls: Sequence[Mapping[str, Any]] = ()  # `{"name": ..., "input": {...}}` in order
 
 
 class CallError(Exception):

@@ -33,16 +33,11 @@ _LARGE = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Where a vendor's key stands.
-
-    Attributes:
-        variable: The variable's name.
-        source: In words; never the key.
-        key: The key, or `None` where the SDK finds credentials by itself; not shown by `repr`.
-    """
+    """Where a vendor's key stands."""
 
     variable: str
-    source: str
+    source: str  # in words; never the key
+    # The key, or `None` where the SDK finds credentials by itself; not shown by `repr`
     key: str | None = field(repr=False)
 
 

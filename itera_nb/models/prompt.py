@@ -45,19 +45,13 @@ class Shot:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """Compiled templates; `{{column}}` stands for a value of the row, `{{messages}}` for its turns.
-
-    Attributes:
-        user: The user's text.
-        system: The system text.
-        shots: Rendered examples, each with the inputs that it shows.
-        at_most: How many of them stand before a row.
-    """
+    """Compiled templates; `{{column}}` stands for a value of the row, `{{messages}}` for its turns."""
 
     user: Template
     system: Template | None
+    # Rendered examples, each with the inputs that it shows
     shots: tuple[tuple[Row, list[dict[str, Any]]], ...] = ()
-    at_most: int = 0
+    at_most: int = 0  # how many of them stand before a row
 
     def render(self, row: Row) -> tuple[list[dict[str, Any]], str | None]:
         """The turns and the system text for a row; an example with the row's own inputs is left out.

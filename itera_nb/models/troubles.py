@@ -42,19 +42,12 @@ _TOO_LONG = ("prompt is too long", "context_length_exceeded", "exceed_context_si
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a call went, for messages; never the key itself.
-
-    Args:
-        vendor: The vendor's name.
-        key_env: The variable that holds the key.
-        sdk: The vendor's package.
-        base_error: The exception of which all of the package's own are kinds.
-    """
+    """Where a call went, for messages; never the key itself."""
 
     vendor: str
     key_env: str
     sdk: ModuleType
-    base_error: type[Exception]
+    base_error: type[Exception]  # the exception of which all of the package's own are kinds
 
 
 def translate(error: Exception, origin: Origin, model: str) -> Exception:
