@@ -29,12 +29,7 @@ class Clients:
         self._stack = AsyncExitStack()
 
     async def of(self, vendor: str) -> Client:
-        """The client of a vendor, ready to send.
-
-        Raises:
-            ArmError: The vendor is unknown.
-            StoppedError: Its key is not set.
-        """
+        """The client of a vendor, ready to send; what it raises says `open_client`."""
         if vendor not in self._open:
             from itera_nb.models.sdk import open_client
 

@@ -18,12 +18,11 @@ from itera_nb.exceptions import ArmError, StoppedError
 
 from .caller import Answer, Status
 from .manifest import command_words
-from .reported import MAX_BYTES, ReportingCaller, body_of
+from .reported import BLOCK, ReportingCaller, body_of, read_bounded, too_large
 
 if TYPE_CHECKING:
     from .runtime import RunnableArm
 
-_BLOCK = 2**16
 _TAIL = 4096
 _SECRET = ("_KEY", "_TOKEN", "_SECRET", "_PASSWORD")
 _NOT_PASSED_ON = ("ITERA_", "PYTHON")
@@ -80,10 +79,7 @@ class CommandCaller(ReportingCaller):
         finally:
             transport.close()
         latency_ms = 1000 * (time.perf_counter() - begun)
-        if len(output) > MAX_BYTES:
-            said = f"more than {MAX_BYTES // 2**20} MiB of output"
-            return self._failed("invalid", "TooLarge", said, latency_ms=latency_ms)
-        if process.returncode:
+        if process.returncode and not too_large(output):
             last = errors.decode(errors="replace").strip().splitlines()[-1:]
             return self._failed("error", _ended(process.returncode), "".join(last), latency_ms=latency_ms)
         return self.read(output, latency_ms)
@@ -93,7 +89,7 @@ class CommandCaller(ReportingCaller):
         loop = asyncio.get_running_loop()
         try:
             transport, protocol = await loop.subprocess_exec(
-                lambda: SubprocessStreamProtocol(limit=_BLOCK, loop=loop),
+                lambda: SubprocessStreamProtocol(limit=BLOCK, loop=loop),
                 *self._words,
                 stdin=PIPE,
                 stdout=PIPE,
@@ -146,19 +142,16 @@ async def _talk(process: Process, data: bytes) -> tuple[bytes, bytes]:
 
 
 async def _bounded(process: Process, stream: asyncio.StreamReader) -> bytes:
-    """All of a stream; a process that writes more than `MAX_BYTES` is killed."""
-    data = bytearray()
-    while block := await stream.read(_BLOCK):
-        data += block
-        if len(data) > MAX_BYTES:
-            _kill(process)
-            break
-    return bytes(data)
+    """All of a stream; a process that writes too much is killed."""
+    data = await read_bounded(stream)
+    if too_large(data):
+        _kill(process)
+    return data
 
 
 async def _tail(stream: asyncio.StreamReader) -> bytes:
     data = b""
-    while block := await stream.read(_BLOCK):
+    while block := await stream.read(BLOCK):
         data = (data + block)[-_TAIL:]
     return data
 

@@ -10,18 +10,16 @@ from typing import TYPE_CHECKING, Self
 
 from itera_nb._typing import Row
 from itera_nb.exceptions import StoppedError
-from itera_nb.models.client import CallError, Trouble
-from itera_nb.models.troubles import retry_after_s
+from itera_nb.models.client import CallError, Trouble, retry_after_s
 
 from .caller import Answer
-from .reported import MAX_BYTES, ReportingCaller, body_of
+from .reported import ReportingCaller, body_of, read_bounded
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse, ClientSession
 
     from .runtime import RunnableArm
 
-_BLOCK = 2**16
 _FOR_GOOD = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.PROXY_AUTHENTICATION_REQUIRED}
 
 
@@ -75,7 +73,7 @@ class HttpCaller(ReportingCaller):
                 asyncio.timeout(timeout_s),
                 self._session.post(self._url, data=body, allow_redirects=False) as response,
             ):
-                data = await _bounded(response)
+                data = await read_bounded(response.content)
         except TimeoutError:
             raise CallError("late", "Timeout", f"no answer within {timeout_s:g} s") from None
         except (aiohttp.ClientError, OSError) as error:
@@ -103,15 +101,6 @@ class HttpCaller(ReportingCaller):
             trouble = "server"
         said = self.said(data.decode(errors="replace"))
         raise CallError(trouble, f"HTTP{status}", said, retry_after_s(response.headers))
-
-
-async def _bounded(response: ClientResponse) -> bytes:
-    data = bytearray()
-    async for block in response.content.iter_chunked(_BLOCK):
-        data += block
-        if len(data) > MAX_BYTES:
-            raise CallError("request", "TooLarge", f"the answer is larger than {MAX_BYTES // 2**20} MiB")
-    return bytes(data)
 
 
 def _from_environment(header: str, value: str) -> str:

@@ -15,7 +15,7 @@ from itera_nb.exceptions import IteraError, Refusal
 from itera_nb.experiment import Experiment
 from itera_nb.ledger import Record, digest
 from itera_nb.protocol import State, seen
-from itera_nb.spec import Spec
+from itera_nb.spec import ArmSpec, Spec
 
 LOCKING = ("frame_locked", "sampled", "metric_locked", "amended")
 FRAME_PARTS = ("frame", "arms", "rule", "claim", "manifests")
@@ -29,19 +29,17 @@ class ArmChange:
     arm: str
     reference: str
     components: tuple[str, ...]
-    said: str
-    bundle: str | None
-    negative_control: bool
+    spec: ArmSpec
 
     @property
     def identical(self) -> bool:
         """No component differs although one should."""
-        return not self.components and not self.negative_control
+        return not self.components and not self.spec.negative_control
 
     @property
     def several(self) -> bool:
         """More than one component differs and no bundle was declared."""
-        return len(self.components) > 1 and self.bundle is None
+        return len(self.components) > 1 and self.spec.bundle is None
 
 
 def manifests(experiment: Experiment) -> dict[str, Manifest]:
@@ -54,14 +52,7 @@ def arm_changes(spec: Spec, built: Mapping[str, Manifest]) -> list[ArmChange]:
     """Each arm against the baseline."""
     reference = built[spec.baseline]
     return [
-        ArmChange(
-            name,
-            spec.baseline,
-            tuple(built[name].changes(reference)),
-            arm.change or "",
-            arm.bundle,
-            arm.negative_control,
-        )
+        ArmChange(name, spec.baseline, tuple(built[name].changes(reference)), arm)
         for name, arm in spec.arms.items()
         if name != spec.baseline
     ]

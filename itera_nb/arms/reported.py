@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from itera_nb._typing import JSON, Row
 from itera_nb.models.parsing import NotFiniteError, ParseError, Parser, StrictDecoder
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .runtime import RunnableArm
 
 MAX_BYTES = 16 * 2**20
+BLOCK = 2**16
 _OUTPUT = ("output", "value")
 _FIELDS = {*_OUTPUT, "usage", "cost_usd", "trace", "error", "first_token_ms"}
 _SHOWN = 200
@@ -29,6 +30,27 @@ def body_of(params: Mapping[str, Any], row: Row) -> bytes:
         for name, value in {**params, **row}.items()
     }
     return json.dumps(values, ensure_ascii=False, default=str).encode(errors="replace")
+
+
+class Stream(Protocol):
+    """A stream of bytes, asyncio's or aiohttp's."""
+
+    async def read(self, n: int) -> bytes:
+        """At most `n` bytes; none at its end."""
+        ...
+
+
+async def read_bounded(stream: Stream) -> bytes:
+    """All of a stream; of one that is too large, a little more than may be read."""
+    data = bytearray()
+    while not too_large(data) and (block := await stream.read(BLOCK)):
+        data += block
+    return bytes(data)
+
+
+def too_large(data: bytes | bytearray) -> bool:
+    """Whether this is more than an arm may answer with."""
+    return len(data) > MAX_BYTES
 
 
 class ReportingCaller(Caller):
@@ -66,6 +88,9 @@ class ReportingCaller(Caller):
         return "" if self._quiet else text[:_SHOWN]
 
     def _read(self, data: bytes) -> Answer:
+        if too_large(data):
+            said = f"the answer is larger than {MAX_BYTES // 2**20} MiB"
+            return Answer("invalid", error_type="TooLarge", error=said)
         try:
             text = data.decode("utf-8-sig").strip()
         except UnicodeDecodeError:

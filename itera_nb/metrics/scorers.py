@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 BuiltIn: TypeAlias = Callable[[JSON, Any], float]
 _RANKED = re.compile(r"(recall|ndcg)@([1-9][0-9]*)")
-_NAMES = ("exact", "accuracy", "set", "regex", "numeric", "recall@10", "ndcg@10", "mrr", "words", RECORDED)
 
 
 def is_own(name: str) -> bool:
@@ -37,22 +36,27 @@ def built_in(name: str, metric: MetricSpec) -> BuiltIn:
     Raises:
         ArmError: No scorer has this name.
     """
-    if name in {"exact", "accuracy"}:
-        return partial(exact, ignore_case=metric.ignore_case)
-    if name == "set":
-        return partial(in_set, ignore_case=metric.ignore_case)
-    if name == "regex":
-        return partial(matches, ignore_case=metric.ignore_case)
-    if name == "numeric":
-        return partial(numeric, tolerance=metric.tolerance, relative=metric.relative_tolerance)
-    if plain := {"mrr": reciprocal_rank, "words": words, RECORDED: as_recorded}.get(name):
-        return plain
+    case = {"ignore_case": metric.ignore_case}
+    found: dict[str, BuiltIn] = {
+        "exact": partial(exact, **case),
+        "accuracy": partial(exact, **case),
+        "set": partial(in_set, **case),
+        "regex": partial(matches, **case),
+        "numeric": partial(numeric, tolerance=metric.tolerance, relative=metric.relative_tolerance),
+        "recall@10": partial(recall, k=10),
+        "ndcg@10": partial(ndcg, k=10),
+        "mrr": reciprocal_rank,
+        "words": words,
+        RECORDED: as_recorded,
+    }
+    if name in found:
+        return found[name]
     if ranked := _RANKED.fullmatch(name):
         return partial(recall if ranked[1] == "recall" else ndcg, k=int(ranked[2]))
-    near = difflib.get_close_matches(name, _NAMES, n=1)
+    near = difflib.get_close_matches(name, found, n=1)
     raise ArmError(
         f"no scorer {name!r}",
-        fix=f"use {near[0]!r}" if near else f"use one of {', '.join(_NAMES)}, or arms/metric.py:function",
+        fix=f"use {near[0]!r}" if near else f"use one of {', '.join(found)}, or arms/metric.py:function",
     )
 
 

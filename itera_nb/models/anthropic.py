@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from .client import DEFAULT_MAX_TOKENS, Reply, Request
+from .client import DEFAULT_MAX_TOKENS, Origin, Reply, Request
 from .credentials import find_key
 from .sdk import SdkClient
-from .troubles import Origin
 
 if TYPE_CHECKING:
     import anthropic

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from itera_nb.exceptions import StoppedError
 
-from .client import CallError, Reply, Request
-from .troubles import NO_MESSAGE, translate
+from .client import NO_MESSAGE, CallError, Reply, Request, translate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,21 +60,13 @@ class BatchClient:
         self._batches = client.sdk_client.messages.batches
 
     def params(self, request: Request) -> dict[str, Any]:
-        """A request as it stands in a batch.
-
-        Raises:
-            ArmError: A parameter is one that the request's own parts give.
-        """
+        """A request as it stands in a batch; see `SdkClient.arguments`."""
         arguments = self._client.arguments(request)
         extra = arguments.pop("extra_body", {})
         return {**arguments, **extra}
 
     def reply(self, result: BatchResult, model: str) -> Reply:
-        """The reply of a request that succeeded, its usage marked as a batch's; no latency is known.
-
-        Raises:
-            CallError: The message is none.
-        """
+        """The reply of a request that succeeded, its usage marked as a batch's; no latency is known."""
         try:
             message: dict[str, Any] = dict(result.message or {})
             message["usage"] = {**message["usage"], "service_tier": "batch"}

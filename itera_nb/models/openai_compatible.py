@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from itera_nb.exceptions import ArmError
 
-from .client import DEFAULT_MAX_TOKENS, LIMITS, Reply, Request
+from .client import DEFAULT_MAX_TOKENS, LIMITS, Origin, Reply, Request
 from .credentials import find_key
 from .sdk import SdkClient
-from .troubles import Origin
 
 if TYPE_CHECKING:
     import openai

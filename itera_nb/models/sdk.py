@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from itera_nb.exceptions import ArmError
 
-from .client import CallError, Reply, Request, check_params
-from .troubles import NO_MESSAGE, Origin, translate
+from .client import NO_MESSAGE, CallError, Origin, Reply, Request, check_params, translate
 
 if TYPE_CHECKING:
     from itera_nb.spec import ModelSpec

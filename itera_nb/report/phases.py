@@ -83,8 +83,8 @@ def changes(found: Sequence[ArmChange]) -> View:
         [
             c.arm,
             ", ".join(c.components) or "nothing",
-            c.said,
-            c.bundle or ("control" if c.negative_control else ""),
+            c.spec.change or "",
+            c.spec.bundle or ("control" if c.spec.negative_control else ""),
         ]
         for c in found
     ]

@@ -15,8 +15,7 @@ from dataclasses import dataclass
 
 from itera_nb.arms.caller import Answer, Caller, priced
 from itera_nb.exceptions import StoppedError
-from itera_nb.models.client import CallError
-from itera_nb.models.troubles import CONTEXT_OVERFLOW
+from itera_nb.models.client import CONTEXT_OVERFLOW, CallError
 
 from .engine import Work
 from .limiter import Limiter

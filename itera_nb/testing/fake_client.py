@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from typing import Any, NoReturn, Self
 
 from itera_nb.exceptions import StoppedError
-from itera_nb.models.client import CallError, Reply, Request, Trouble
-from itera_nb.models.troubles import retry_after_s, trouble_of
+from itera_nb.models.client import CallError, Reply, Request, Trouble, retry_after_s, trouble_of
 
 from . import payloads
 from .script import Answers, Prompt, Script, Scripted, echo

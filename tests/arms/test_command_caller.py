@@ -105,7 +105,7 @@ def test_input_that_nobody_reads_is_no_fault(run):
 
 
 def test_too_much_output_is_refused(run, monkeypatch):
-    monkeypatch.setattr("itera_nb.arms.command_caller.MAX_BYTES", 100_000)
+    monkeypatch.setattr("itera_nb.arms.reported.MAX_BYTES", 100_000)
     [answer] = run("import itertools\nfor _ in itertools.count(): print('x' * 1000)", timeout_s=30)
     assert (answer.status, answer.error_type) == ("invalid", "TooLarge")
 

@@ -151,7 +151,8 @@ def test_cookies_do_not_link_rows(called, endpoint):
 
 
 def test_an_endless_answer_is_refused(called, endpoint, monkeypatch):
-    monkeypatch.setattr("itera_nb.arms.http_caller.MAX_BYTES", 1000)
+    monkeypatch.setattr("itera_nb.arms.reported.MAX_BYTES", 1000)
     endpoint.handle = lambda _: web.Response(text="x" * 5000)
-    [error] = called.call({"text": "x"}, kind="http", url=endpoint.url)
-    assert (error.trouble, error.error_type) == ("request", "TooLarge")
+    [answer] = called.call({"text": "x"}, kind="http", url=endpoint.url)
+    assert (answer.status, answer.error_type) == ("invalid", "TooLarge")
+    assert answer.cost_usd is None, "it may have been charged"

@@ -63,7 +63,7 @@ def test_sg08_a_declared_bundle_is_not_asked_about(make_experiment):
     edit(session, 'change = "another implementation"', 'change = "two"\nparams = { k = 1 }\nbundle = "why"')
     session.frame.lock()
     (change,) = arm_changes(session.experiment.spec, manifests(session.experiment))
-    assert (change.several, change.bundle) == (False, "why")
+    assert (change.several, change.spec.bundle) == (False, "why")
 
 
 @pytest.mark.parametrize(
