@@ -94,11 +94,14 @@ def _answer(line: Row, spec: ArmSpec) -> Answer:
 
 
 def _score(value: Any) -> JSON:
-    """A score as a number; what is none stays as it is, and is then unscored."""
-    if isinstance(value, str):
-        word = value.strip().lower()
-        return _WORDS.get(word, _number(word) if _number(word) is not None else value)
-    return None if isinstance(value, float) and math.isnan(value) else value
+    """A score as a number; other text stays as it is, and is then unscored, as NaN and infinity are."""
+    if value is None or isinstance(value, bool | int):
+        return value
+    word = str(value).strip().lower()
+    number = _WORDS.get(word, _number(word))
+    if number is None:
+        return str(value)
+    return number if math.isfinite(number) else None
 
 
 def _known(line: Row, column: str | None) -> float | None:

@@ -1,6 +1,7 @@
 """Results that exist already: looked up, never dropped, never doubled."""
 
 import math
+from decimal import Decimal
 
 import pandas as pd
 import pytest
@@ -41,6 +42,16 @@ def test_scores_are_taken_as_they_are(recorded):
     found = recorded(text, "1", "2", "3", "4", "5", score="correct")
     assert [a.output for a in found] == [1.0, 0.25, 0.0, None, "n/a"]
     assert {a.status for a in found} == {"ok"}
+
+
+def test_a_score_that_no_log_could_hold_is_unscored(recorded, tmp_path):
+    found = recorded("row_id,correct\n1,true\n2,nan\n3,inf\n4,1e999\n", "1", "2", "3", "4", score="correct")
+    assert [a.output for a in found] == [1.0, None, None, None]
+    path = tmp_path / "f.parquet"
+    scores = [Decimal("0.25"), Decimal("1.00"), None]
+    pd.DataFrame({"row_id": ["1", "2", "3"], "correct": scores, "half": [0.5, math.inf, 1]}).to_parquet(path)
+    assert [a.output for a in recorded(path, "1", "2", "3", score="correct")] == [0.25, 1.0, None]
+    assert [a.output for a in recorded(path, "1", "2", "3", score="half")] == [0.5, None, 1.0]
 
 
 def test_an_empty_output_is_a_failure(recorded):
