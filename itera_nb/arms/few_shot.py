@@ -39,7 +39,13 @@ def choose(
     else:
         ids = _ids(arm.few_shot, root)
         if unknown := [i for i in ids if i not in by_id]:
-            raise _not_train(arm.few_shot, unknown)
+            more = f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""
+            raise Refusal(
+                "SG03",
+                f"{arm.few_shot} names rows that are not in train: {', '.join(unknown[:3])}{more}.",
+                why="an arm that was shown a row that is scored later has its answer already.",
+                instead="take ids of train rows: exp.train.head(), or let few_shot = 3 draw them",
+            )
         chosen = [by_id[i] for i in ids]
     return tuple(Shot({c: row[c] for c in inputs}, row[str(source.expected)]) for row in chosen)
 
@@ -66,13 +72,3 @@ def _ids(name: str, root: Path) -> list[str]:
     if not ids:
         raise ArmError(f"{name} names no row", fix="write ids of train rows, one a line")
     return list(dict.fromkeys(map(str, ids)))
-
-
-def _not_train(name: str, unknown: Sequence[str]) -> Refusal:
-    more = f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""
-    return Refusal(
-        "SG03",
-        f"{name} names rows that are not in train: {', '.join(unknown[:3])}{more}.",
-        why="an arm that was shown a row that is scored later has its answer already.",
-        instead="take ids of train rows: exp.train.head(), or let few_shot = 3 draw them",
-    )

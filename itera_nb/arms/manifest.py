@@ -14,6 +14,7 @@ from typing import Any
 
 from itera_nb.exceptions import ArmError
 from itera_nb.ledger import digest
+from itera_nb.models.prompt import read_text
 from itera_nb.spec import ArmSpec, Spec
 
 _DEFINITION = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
@@ -53,10 +54,7 @@ class Manifest:
     def read(self, folder: Path, relative: str) -> str:
         """The text of a file that the arm needs, which becomes one of its files."""
         self.files[relative] = inside(folder, relative, self.arm)
-        try:
-            return self.files[relative].read_text("utf-8-sig")
-        except UnicodeDecodeError:
-            raise ArmError(f"{self.arm}: {relative} is not UTF-8", fix="save it as UTF-8") from None
+        return read_text(folder, relative)
 
     def changes(self, reference: Manifest) -> list[str]:
         """Names of the components in which this arm differs from `reference`."""

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from itera_nb._typing import JSON, Row
 from itera_nb.models.parsing import NotFiniteError, ParseError, Parser, StrictDecoder
@@ -14,6 +14,10 @@ from itera_nb.models.parsing import NotFiniteError, ParseError, Parser, StrictDe
 from .caller import Answer, Caller, is_amount, priced
 
 if TYPE_CHECKING:
+    import asyncio
+
+    from aiohttp import StreamReader
+
     from .runtime import RunnableArm
 
 MAX_BYTES = 16 * 2**20
@@ -32,15 +36,7 @@ def body_of(params: Mapping[str, Any], row: Row) -> bytes:
     return json.dumps(values, ensure_ascii=False, default=str).encode(errors="replace")
 
 
-class Stream(Protocol):
-    """A stream of bytes, asyncio's or aiohttp's."""
-
-    async def read(self, n: int) -> bytes:
-        """At most `n` bytes; none at its end."""
-        ...
-
-
-async def read_bounded(stream: Stream) -> bytes:
+async def read_bounded(stream: asyncio.StreamReader | StreamReader) -> bytes:
     """All of a stream; of one that is too large, a little more than may be read."""
     data = bytearray()
     while not too_large(data) and (block := await stream.read(BLOCK)):

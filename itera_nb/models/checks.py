@@ -40,19 +40,18 @@ class ModelCheck:
 
 def models_of(spec: Spec) -> dict[str, tuple[str, ...]]:
     """The models that an experiment calls: `vendor/name` -> what calls it."""
-    users: dict[str, list[str]] = {}
-    for name, arm in spec.arms.items():
-        if arm.kind == "prompt" and arm.model:
-            users.setdefault(arm.model, []).append(name)
+    users = [(arm.model, name) for name, arm in spec.arms.items() if arm.kind == "prompt"]
     if spec.judge is not None:
-        users.setdefault(spec.judge.model, []).append("judge")
-        if "/" in spec.judge.second:
-            users.setdefault(spec.judge.second, []).append("second judge")
-    if spec.iterate is not None and spec.iterate.proposer == "claude" and spec.iterate.model:
-        users.setdefault(spec.iterate.model, []).append("proposer")
-    if spec.iterate is not None and spec.iterate.judge:
-        users.setdefault(spec.iterate.judge, []).append("gate")
-    return {model: tuple(names) for model, names in users.items()}
+        second = spec.judge.second if "/" in spec.judge.second else None
+        users += [(spec.judge.model, "judge"), (second, "second judge")]
+    if spec.iterate is not None:
+        proposer = spec.iterate.model if spec.iterate.proposer == "claude" else None
+        users += [(proposer, "proposer"), (spec.iterate.judge, "gate")]
+    found: dict[str, tuple[str, ...]] = {}
+    for model, user in users:
+        if model:
+            found[model] = (*found.get(model, ()), user)
+    return found
 
 
 def unpriced(spec: Spec) -> dict[str, tuple[str, ...]]:
@@ -62,11 +61,7 @@ def unpriced(spec: Spec) -> dict[str, tuple[str, ...]]:
     """
     free = {name for name, arm in spec.arms.items() if arm.cost == "free"}
     paid = {model: tuple(u for u in users if u not in free) for model, users in models_of(spec).items()}
-    return {model: users for model, users in paid.items() if users and not _known(model, spec.models)}
-
-
-def _known(model: str, models: Mapping[str, ModelSpec]) -> bool:
-    return all(_per_million(model, kind, models) is not None for kind in ("input_tokens", "output_tokens"))
+    return {model: users for model, users in paid.items() if users and None in _prices(model, spec.models)}
 
 
 def check_models(spec: Spec) -> list[ModelCheck]:
@@ -122,13 +117,16 @@ async def _check(model: str, users: tuple[str, ...], models: Mapping[str, ModelS
     if there is False:
         fix = "correct `model` in experiment.toml"
         return ModelCheck(model, users, key, f"there is no model {name}", "refused", fix)
-    costs = [_per_million(model, kind, models) for kind in ("input_tokens", "output_tokens")]
-    return ModelCheck(
-        model, users, key, "key accepted, model there" if there else busy, "", "", costs[0], costs[1]
+    state = "key accepted, model there" if there else busy
+    input_usd, output_usd = _prices(model, models)
+    return ModelCheck(model, users, key, state, input_usd=input_usd, output_usd=output_usd)
+
+
+def _prices(model: str, models: Mapping[str, ModelSpec]) -> list[float | None]:
+    """USD per million input and output tokens of a short prompt."""
+    usages = (
+        {"input_tokens": _PRICED_AT, "output_tokens": 0},
+        {"input_tokens": 0, "output_tokens": _PRICED_AT},
     )
-
-
-def _per_million(model: str, kind: str, models: Mapping[str, ModelSpec]) -> float | None:
-    usage = {"input_tokens": 0, "output_tokens": 0} | {kind: _PRICED_AT}
-    cost = price(usage, model=model, models=models)
-    return None if cost is None else cost * _PER_MILLION / _PRICED_AT
+    costs = [price(usage, model=model, models=models) for usage in usages]
+    return [None if cost is None else cost * _PER_MILLION / _PRICED_AT for cost in costs]

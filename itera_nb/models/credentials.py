@@ -76,13 +76,9 @@ def load_dotenv(folder: Path, variables: Iterable[str] = ()) -> None:
     """Put the credentials of a folder's `.env` into this process's environment; what is set already stays.
 
     Lines are `NAME=value`, with an optional `export` and quotes; `#` begins a comment. Only credentials are
-    taken, since anything else would be a hidden setting of the experiment. A value that came from another
-    experiment's `.env` is replaced.
-
-    Args:
-        folder: The experiment's folder.
-        variables: Names that are credentials, if they sound like one: a committed file must not set what
-            other programs read (`LD_PRELOAD`). So is every name that ends in `_KEY`, `_TOKEN` or `_SECRET`.
+    taken, since anything else would be a hidden setting of the experiment: names that end in `_KEY`, `_TOKEN`
+    or `_SECRET`, and those of `variables` that sound like one, as a committed file must not set what other
+    programs read (`LD_PRELOAD`). A value that came from another experiment's `.env` is replaced.
     """
     try:
         text = (folder / DOTENV).read_text("utf-8-sig")

@@ -31,14 +31,9 @@ def price(
 ) -> float | None:
     """USD of one call; `None` where the model or its usage fields are unknown, never 0.
 
-    Prices depend on a request's own size, so that summed usage gives a wrong result.
-
-    Args:
-        usage: The vendor's usage fields (Anthropic's, or OpenAI's chat or responses); `model` in it names the
-            model as `vendor/name`.
-        model: The model where `usage` does not name it.
-        at: When the request was made (prices change); now by default.
-        models: The experiment's `[models]`; its prices, where it gives one, replace the list's.
+    Prices depend on a request's own size, so that summed usage gives a wrong result, and on when it was made:
+    `at`, or now. Usage is the vendor's (Anthropic's, or OpenAI's chat or responses); `model` counts where it
+    names none. The experiment's own prices, in `models`, replace the list's.
     """
     vendor, _, name = str(usage.get("model") or model or "").partition("/")
     if not name:

@@ -83,12 +83,6 @@ def echo(prompt: Prompt) -> str:
 class Script:
     """Answers and faults, drawn one a call.
 
-    Args:
-        answers: A function of the prompt, or answers in order of arrival, the last one for ever.
-        faults: Shares of calls that fail instead, by status (`"429"`) or kind of fault (`"reset"`).
-        retry_after_s: Least and most seconds that a drawn 429 or 529 asks to wait.
-        seed: Of the draws.
-
     Attributes:
         calls: Calls by prompt, those inside batches too.
         paid: Answers that a provider would charge, by prompt; a broken response is not charged here.
