@@ -81,7 +81,9 @@ class CommandCaller(ReportingCaller):
         latency_ms = 1000 * (time.perf_counter() - begun)
         if process.returncode and not too_large(output):
             last = errors.decode(errors="replace").strip().splitlines()[-1:]
-            return self._failed("error", _ended(process.returncode), "".join(last), latency_ms=latency_ms)
+            code = process.returncode
+            ended = f"Exit {code}" if code > 0 else f"Signal {-code}"
+            return self._failed("error", ended, "".join(last), latency_ms=latency_ms)
         return self.read(output, latency_ms)
 
     async def _start(self) -> tuple[Process, asyncio.SubprocessTransport]:
@@ -160,7 +162,3 @@ def _kill(process: Process) -> None:
     """End a process and everything that it started and left in its group."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-
-
-def _ended(code: int) -> str:
-    return f"Exit {code}" if code > 0 else f"Signal {-code}"

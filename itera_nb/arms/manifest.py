@@ -159,11 +159,7 @@ def command_words(arm: ArmSpec) -> list[str]:
 
 
 def command_files(folder: Path, words: list[str], pythonpath: list[str]) -> dict[str, Path]:
-    """Files of the experiment folder that a command names, with Python files' imports and folders' contents.
-
-    Raises:
-        ArmError: A Python file does not parse, or shadows the standard library.
-    """
+    """Files of the folder that a command names, with Python files' imports and folders' contents."""
     files: dict[str, Path] = {}
     root = folder.resolve()
     for word in words:

@@ -55,10 +55,6 @@ class ReportingCaller(Caller):
     A JSON object of `output` (or `value`), `usage`, `cost_usd`, `trace`, `error` and `first_token_ms` is read
     as such; any other JSON value, or text, is the output itself. A `parse` then reads the output out of it.
 
-    Args:
-        arm: The arm.
-        quiet: Whether what may quote a row is left out.
-
     Raises:
         ArmError: `parse` is wrong.
     """

@@ -52,11 +52,7 @@ def sort_names(names: Iterable[str], registered: Collection[str]) -> tuple[tuple
 
 
 def read_names(value: JSON) -> tuple[str, ...]:
-    """Mode names from what a user's function returned: a name, a list of names, or nothing.
-
-    Raises:
-        TypeError: It returned something else.
-    """
+    """Mode names that a user's function returned: a name, a list of names, or nothing; else a `TypeError`."""
     names = [value] if value and isinstance(value, str) else (value or [])
     if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
         raise TypeError("a failure-mode function returns a name, a list of names or None")
@@ -64,11 +60,7 @@ def read_names(value: JSON) -> tuple[str, ...]:
 
 
 def read_weights(value: JSON, target: str) -> dict[str, float]:
-    """Mode weights from a module's MODES.
-
-    Raises:
-        ArmError: MODES is missing or is not {"name": weight}.
-    """
+    """Mode weights from a module's MODES; an `ArmError` if that is missing or is not {"name": weight}."""
     fix = 'declare MODES = {"name": 1.0, ...} at the top level of that file'
     if not isinstance(value, dict) or not value:
         raise ArmError(f"{target}: its module has no MODES", fix=fix)

@@ -27,13 +27,9 @@ class SdkClient(ABC, Generic[C]):
     """A vendor's client for all calls of a run; to be used in one event loop, inside `async with`.
 
     On aiohttp one SDK client serves any number of calls. The SDKs' default transport looks at every open
-    connection for each call, so that there an SDK client gets at most `SHARD` calls at once.
-
-    Args:
-        origin: Where the calls go.
-        make: From an HTTP client, or `None` for the SDK's default, to an SDK client.
-        aiohttp: Makes the SDK's aiohttp client; raises `RuntimeError` where aiohttp is not installed.
-        quiet: Whether the SDK's own logging, which can show prompts, is switched off.
+    connection for each call, so that where there is no aiohttp (a `RuntimeError`) an SDK client gets at most
+    `SHARD` calls at once. `make` gives an SDK client for an HTTP client, for `None` with the SDK's default.
+    `quiet` switches the SDK's own logging off, which can show prompts.
     """
 
     own_host: str
@@ -66,13 +62,7 @@ class SdkClient(ABC, Generic[C]):
         await asyncio.gather(*(client.close() for client in self._clients))  # type: ignore[attr-defined]
 
     async def send(self, request: Request, *, timeout_s: float) -> Reply:
-        """One call, without retries.
-
-        Raises:
-            CallError: It brought no answer; `late` after `timeout_s` seconds.
-            StoppedError: No call would bring one: key, credit, permission or model.
-            ArmError: A parameter is one that the request's own parts give.
-        """
+        """One call, without retries; what it raises says `Client.send`."""
         arguments = self.arguments(request)
         begun = time.perf_counter()
         try:
@@ -158,9 +148,7 @@ class SdkClient(ABC, Generic[C]):
 def open_client(vendor: str, spec: ModelSpec | None, *, quiet: bool = False) -> SdkClient[Any]:
     """A vendor's client: Anthropic's, OpenAI's, or that of an OpenAI-compatible endpoint.
 
-    Raises:
-        ArmError: The vendor is unknown, or its package is not installed.
-        StoppedError: There are no credentials.
+    Raises `ArmError` for an unknown vendor or a missing package, `StoppedError` without credentials.
     """
     from .anthropic import AnthropicClient
     from .openai_compatible import OpenAICompatibleClient
