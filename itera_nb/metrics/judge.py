@@ -123,7 +123,7 @@ def questions(judge: Judge, case: Case) -> tuple[Question, ...]:
 
 
 def read_reply(judge: Judge, question: Question, reply: JSON) -> Reading:
-    """What a reply says about a question's outputs; if it is not valid, a `ValueError` that quotes none of it."""
+    """What a reply says about a question's outputs, or a `ValueError` that quotes nothing of it."""
     if not isinstance(reply, dict):
         raise ValueError("the reply is no JSON object")  # noqa: TRY004 - every bad reply is one kind of error
     reason = str(reply.get("reason") or "")
