@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from itera_nb.exceptions import IteraError
+from itera_nb.spec import PRICES
 
 TOML = "experiment.toml"
 DEPTH = 8
@@ -16,7 +17,8 @@ FOLDERS = 20_000
 EXPERIMENTS = 500
 FRESH_SECONDS = 5.0
 SKIPPED = {"node_modules", "__pycache__", "site-packages"}
-DOORS = (TOML, "ledger.jsonl", "notebooks", "runs", "runs/jobs")
+FILES = (TOML, "ledger.jsonl", PRICES)
+DOORS = (*FILES, "notebooks", "runs", "runs/jobs")
 """What the server opens in an experiment: a link that leads out of the root is not followed."""
 
 
@@ -75,7 +77,7 @@ class Root:
         at, found = self._found
         if time.monotonic() - at > FRESH_SECONDS:
             found = tuple(self._walk())
-            self._found = (time.monotonic(), found)
+            self._found = time.monotonic(), found
         return found
 
     def forget(self) -> None:
@@ -100,8 +102,8 @@ class Root:
                 return False
             for door in DOORS:
                 self._confined(folder / door)
-            ledger = folder / "ledger.jsonl"
-            return ledger.is_file() or not ledger.exists()  # a pipe would never be read to its end
+            # A pipe would never be read to its end.
+            return all(path.is_file() or not path.exists() for path in (folder / name for name in FILES))
         except (NotHereError, OSError, ValueError):
             return False
 

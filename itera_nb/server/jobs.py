@@ -11,29 +11,33 @@ import signal
 import stat
 import subprocess
 import sys
-from dataclasses import asdict, dataclass, replace
+import threading
+from collections.abc import Iterator
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
+
+import psutil
+from pydantic import NonNegativeInt, PositiveInt, TypeAdapter
+from pydantic.dataclasses import dataclass as validated
 
 from itera_nb.exceptions import IteraError
 
+from .actions import IDS, STRICT, Refused
+
 FOLDER = "runs/jobs"
 ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{12}")
-REFUSAL = {"safeguard", "what", "why", "instead", "asks", "record"}
 KEPT = 50
 MAX_BYTES = 4 * 1024 * 1024
-START_SECONDS = 30.0
 BUSY_SECONDS = 10.0
-JobState = Literal["running", "done", "failed", "interrupted"]
 
 
 class BusyError(IteraError):
     """Another job of this experiment is running."""
 
 
-@dataclass(frozen=True, slots=True)
+@validated(frozen=True, slots=True, config=STRICT)
 class Job:
     """One run of an action, as its state file holds it: no row text, no output, no secret.
 
@@ -41,7 +45,7 @@ class Job:
         id: Time of the start (UTC) and a random part; also the files' name.
         action: "run:0-frame" … "run:4-diagnose", "pilot", "verdict", "render" or "verify".
         started, ended: ISO times.
-        pid, born: The process, and when it began: a number alone may be another's by now.
+        pid: The process; its arguments hold the id, as the number alone may be another's by now.
         message: What came of it, in a sentence.
         refusal: The protocol's answer, if it was refused.
         page: The page that was written, relative to the experiment's folder.
@@ -49,18 +53,29 @@ class Job:
 
     id: str
     action: str
-    state: JobState
+    state: Literal["running", "done", "failed", "interrupted"]
     started: str
     ended: str | None
-    pid: int
-    born: str
+    pid: PositiveInt
     message: str | None = None
-    refusal: dict[str, Any] | None = None
-    page: str | None = None
+    refusal: Refused | None = None
+    page: Literal["conclusion.html"] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Files:
+@validated(frozen=True, slots=True, config=STRICT)
+class Progress:
+    """How far a job is, in figures."""
+
+    label: str
+    done: NonNegativeInt
+    total: NonNegativeInt
+    text: str
+
+
+_JOB, _PROGRESS = TypeAdapter(Job), TypeAdapter(Progress)
+
+
+class Files(NamedTuple):
     """The files of one job."""
 
     state: Path
@@ -79,16 +94,12 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def write(path: Path, value: Any) -> None:
-    """Write a JSON file whole or not at all."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(json.dumps(value), "utf-8")
-    draft.replace(path)
-
-
 def save(folder: Path, job: Job) -> None:
-    """Write a job's state."""
-    write(files(folder, job.id).state, asdict(job))
+    """Write a job's state, whole or not at all."""
+    path = files(folder, job.id).state
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_text(json.dumps(asdict(job)), "utf-8")
+    draft.replace(path)
 
 
 def load(folder: Path, job: str) -> Job | None:
@@ -96,12 +107,12 @@ def load(folder: Path, job: str) -> Job | None:
     if not ID.fullmatch(job):
         return None
     try:
-        found = Job(**json.loads(_read(files(folder, job).state)))
-        if not _well_formed(found, job):
-            return None
-    except (OSError, ValueError, TypeError, RecursionError):
+        found = _JOB.validate_json(_read(files(folder, job).state))
+    except (OSError, ValueError):
         return None
-    if found.state == "running" and born(found.pid, found.id) != found.born:
+    if found.id != job or found.action not in IDS:
+        return None
+    if found.state == "running" and not is_alive(found):
         return replace(found, state="interrupted", message="its process is gone; what was finished is kept")
     return found
 
@@ -114,22 +125,16 @@ def ids(folder: Path) -> list[str]:
     return []
 
 
-def latest(folder: Path) -> Job | None:
-    """The running job, else the last one."""
-    return next((job for name in ids(folder) if (job := load(folder, name))), None)
+def every(folder: Path) -> Iterator[Job]:
+    """An experiment's jobs, newest first: a running one is the first."""
+    return (job for name in ids(folder) if (job := load(folder, name)))
 
 
 def progress(folder: Path, job: str) -> dict[str, Any] | None:
     """How far a job is: `{label, done, total, text}`, figures only; None before the first figure."""
     try:
-        value = json.loads(_read(files(folder, job).progress))
-        return {
-            "label": str(value["label"]),
-            "done": int(value["done"]),
-            "total": int(value["total"]),
-            "text": str(value["text"]),
-        }
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return asdict(_PROGRESS.validate_json(_read(files(folder, job).progress)))
+    except (OSError, ValueError):
         return None
 
 
@@ -169,7 +174,7 @@ def start(folder: Path, action: str) -> Job:
     base.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(base / ".lock", timeout=BUSY_SECONDS):
-            before = latest(folder)
+            before = next(every(folder), None)
             if before is not None and before.state == "running":
                 raise _busy(before.action)
             forget_old(folder)
@@ -180,57 +185,29 @@ def start(folder: Path, action: str) -> Job:
 
 def interrupt(job: Job) -> None:
     """Ask a running job to stop, as Ctrl-C does; what is finished is kept."""
-    if job.state == "running" and born(job.pid, job.id) == job.born:
+    if job.state == "running" and is_alive(job):
         with contextlib.suppress(ProcessLookupError):
             os.kill(job.pid, signal.SIGINT)
 
 
-def born(pid: int, job: str) -> str | None:
-    """When a job's process began, in the system's own words; None if this process is not (any more) it."""
-    _reap()
-    if pid <= 0:
-        return None
-    try:
-        figures = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    except FileNotFoundError:
-        return None if Path("/proc/self/stat").exists() else _born_by_ps(pid, job)
-    except OSError:
-        return None
-    state, *rest = figures.rpartition(")")[2].split()
-    # The 22nd field is the start in ticks since the boot; a zombie has ended.
-    return None if state == "Z" or job.encode() not in words else f"{_boot()}:{rest[18]}"
-
-
-def _born_by_ps(pid: int, job: str) -> str | None:
-    done = subprocess.run(  # noqa: S603
-        ["/bin/ps", "-ww", "-o", "state=,lstart=,args=", "-p", str(pid)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    state, *words = done.stdout.split() or ["Z"]
-    return None if state.startswith("Z") or job not in words else " ".join(words[:5])
-
-
-@cache
-def _boot() -> str:
-    return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+def is_alive(job: Job) -> bool:
+    """Whether the job's own process runs, not another that got its number since; a zombie does not."""
+    with contextlib.suppress(psutil.Error):
+        return job.id in psutil.Process(job.pid).cmdline()
+    return False
 
 
 def _busy(action: str) -> BusyError:
     return BusyError(f"{action} is still running in this experiment", fix="wait for its end, or stop it")
 
 
-_children: list[subprocess.Popen[bytes]] = []
-
-
-def _reap() -> None:
-    _children[:] = [child for child in _children if child.poll() is None]
+def new_id(at: datetime) -> str:
+    """An id for a job that starts at a time: of two, also in one second, the later has the greater id."""
+    return f"{at:%Y%m%d-%H%M%S}-{at.microsecond:05x}{secrets.randbits(28):07x}"
 
 
 def _start(folder: Path, action: str) -> Job:
-    id_ = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(6)}"
+    id_ = new_id(datetime.now(UTC))
     # -P: neither the experiment's folder nor the server's may shadow a module.
     command = [sys.executable, "-P", "-m", "itera_nb.server", "job", str(folder), action, id_]
     child = subprocess.Popen(  # noqa: S603 - our own interpreter and module
@@ -241,7 +218,7 @@ def _start(folder: Path, action: str) -> Job:
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    _children.append(child)
+    threading.Thread(target=child.wait, daemon=True).start()  # no zombie is left
     assert child.stdout is not None
     with child.stdout as ready:
         ready.read(1)  # one byte once the state is written, or the end of a process that failed
@@ -254,23 +231,5 @@ def _start(folder: Path, action: str) -> Job:
 def forget_old(folder: Path) -> None:
     """Remove the files of all but the newest 49 jobs: the 50th is about to start."""
     for old in ids(folder)[KEPT - 1 :]:
-        for path in (files(folder, old).progress, files(folder, old).html, files(folder, old).state):
+        for path in reversed(files(folder, old)):  # the state last: it makes the others known
             path.unlink(missing_ok=True)
-
-
-def _well_formed(job: Job, name: str) -> bool:
-    """Whether a file that anyone may have put there holds what a job would have written."""
-    texts = (job.action, job.state, job.started, job.born)
-    optional = (job.ended, job.message, job.page)
-    return (
-        job.id == name
-        and type(job.pid) is int
-        and all(isinstance(text, str) for text in texts)
-        and all(text is None or isinstance(text, str) for text in optional)
-        and job.state in {"running", "done", "failed", "interrupted"}
-        and (
-            job.refusal is None
-            or set(job.refusal) == {"safeguard", "what", "why", "instead", "asks", "record"}
-        )
-        and job.page in {None, "conclusion.html"}
-    )

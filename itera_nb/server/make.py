@@ -8,6 +8,7 @@ from typing import Any
 from itera_nb.exceptions import DataError
 
 URLS = ("http://", "https://")
+OPTIONAL = ("id", "cluster", "min_effect", "model", "question", "hypothesis", "ref")
 
 
 def make(request: dict[str, Any]) -> str:
@@ -19,34 +20,32 @@ def make(request: dict[str, Any]) -> str:
     Raises:
         IteraError: What is wrong with it; nothing is written.
     """
+    from itera_nb.arms.manifest import command_words
     from itera_nb.scaffold import COMMAND, Wanted, new, new_demo
+    from itera_nb.spec import ArmSpec
 
     root, under = Path(request["root"]), Path(request["under"])
     if request.get("demo") is True:
         return str(new_demo(under, root / ".cache" / "itera-demo").folder)
-    arms = _texts(request, "arms")
-    baseline = _text(request, "baseline")
-    for given in (_text(request, "data"), baseline, *arms):
-        if not given.startswith(URLS):
-            words = given.removeprefix(COMMAND).split()[1:] if given.startswith(COMMAND) else [given]
-            _require_inside(root, words)
+    data, baseline, arms = _text(request, "data"), _text(request, "baseline"), _texts(request, "arms")
+    _require_inside(root, data)
+    for given in (baseline, *arms):
+        if given.startswith(COMMAND):
+            for word in command_words(ArmSpec(command=given.removeprefix(COMMAND)))[1:]:
+                _require_inside(root, word)
+        elif not given.startswith(URLS):
+            _require_inside(root, given.partition(":")[0])
     wanted = Wanted(
         name=_text(request, "name"),
-        data=Path(_text(request, "data")),
+        data=Path(data),
         baseline=baseline,
         arms=arms,
         expected=_text(request, "expected"),
-        id=_text_or_none(request, "id"),
         inputs=_texts(request, "inputs"),
         slices=_texts(request, "slices"),
-        cluster=_text_or_none(request, "cluster"),
-        min_effect=_text_or_none(request, "min_effect") or "5pp",
-        model=_text_or_none(request, "model"),
-        question=_text_or_none(request, "question"),
-        hypothesis=_text_or_none(request, "hypothesis"),
-        ref=_text_or_none(request, "ref"),
         under=under,
         base=root,
+        **{name: _text(request, name) for name in OPTIONAL if request.get(name)},
     )
     return str(new(wanted).folder)
 
@@ -67,10 +66,6 @@ def answer(request: dict[str, Any]) -> str:
     return session.accept(_text(request, "safeguard"), _text(request, "why")).text
 
 
-def _text_or_none(request: dict[str, Any], name: str) -> str | None:
-    return _text(request, name) if request.get(name) else None
-
-
 def _text(request: dict[str, Any], name: str) -> str:
     value = request.get(name)
     if not isinstance(value, str) or not value.strip() or "\0" in value:
@@ -85,17 +80,15 @@ def _texts(request: dict[str, Any], name: str) -> tuple[str, ...]:
     return tuple(value)
 
 
-def _require_inside(root: Path, words: list[str]) -> None:
+def _require_inside(root: Path, path: str) -> None:
     """One answer for what lies outside and for what is not there.
 
     Raises:
         DataError: If a file that is named does not lie below the root.
     """
-    for word in words:
-        path = word.partition(":")[0]
-        up = ".." in PurePosixPath(path).parts
-        if up or path.startswith(("/", "~")) or not (root / path).resolve().is_relative_to(root):
-            raise DataError(
-                f"there is no file {word} below the server's root folder",
-                fix="put it there, and name it from there",
-            )
+    up = ".." in PurePosixPath(path).parts
+    if up or path.startswith(("/", "~")) or not (root / path).resolve().is_relative_to(root):
+        raise DataError(
+            f"there is no file {path} below the server's root folder",
+            fix="put it there, and name it from there",
+        )

@@ -7,36 +7,37 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
-from itera_nb.exceptions import IteraError, Refusal, SpecError
+from itera_nb.exceptions import IteraError, SpecError
 from itera_nb.experiment import Experiment
 from itera_nb.protocol import PHASES, State, next_phase
 from itera_nb.report.record_line import record_line
 from itera_nb.report.standing import LOCKS, standing
 from itera_nb.seal.custody import named
-from itera_nb.spec import hide_keys
+from itera_nb.spec import PRICES, hide_keys
 
 from . import jobs
-from .actions import Action, actions
+from .actions import actions
 from .folders import NotHereError, Root
 
 TAIL = 12
 LIST_SECONDS = 0.05
 """What a list may spend on ledgers that changed; the rest is read behind it and said to be `reading`."""
 
-Stamp = tuple[object, ...]
 
-
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Entry:
+    """What is known of an experiment, and the stamp of the files that it was read from."""
+
     experiment: Experiment
     lock: threading.Lock = field(default_factory=threading.Lock)
-    stamp: Stamp | None = None
+    waits: bool = False
+    stamp: tuple[object, ...] | None = None
     genesis: str = ""
     summary: dict[str, Any] = field(default_factory=dict)
     detail: dict[str, Any] = field(default_factory=dict)
@@ -48,8 +49,8 @@ class Panel:
     def __init__(self, root: Root) -> None:
         self.root = root
         self._entries: dict[Path, _Entry] = {}
-        self._waiting: deque[_Entry] = deque()
-        self._reader: threading.Thread | None = None
+        self._waiting: SimpleQueue[_Entry] = SimpleQueue()
+        threading.Thread(target=self._read_behind, name="itera-reader", daemon=True).start()
 
     def summaries(self) -> list[dict[str, Any]]:
         """Every experiment below the root, the newest first.
@@ -57,19 +58,20 @@ class Panel:
         One whose ledger has not been read yet is `reading`; ask again in a second.
         """
         end = time.monotonic() + LIST_SECONDS
-        found = self.root.experiments()
         # One that was asked for by its name is known before the next walk finds it.
-        here = [folder for folder in {*found, *self._entries} if self.root.holds_experiment(folder)]
-        for gone in self._entries.keys() - set(here):
-            del self._entries[gone]
-        entries = [self._entry(folder) for folder in here]
+        known = {*self.root.experiments(), *list(self._entries)}
+        here = {folder for folder in known if self.root.holds_experiment(folder)}
+        for gone in known - here:
+            self._entries.pop(gone, None)
         lines = []
         # What was known before goes first: a large new ledger must not make the known ones wait.
-        for entry in sorted(entries, key=lambda e: e.stamp is None):
-            fresh = self._refresh(entry, wait=False) if time.monotonic() < end or _is_fresh(entry) else False
-            if not fresh:
-                self._read_behind(entry)
-            lines.append({**(entry.summary or self._unread(entry)), "reading": not fresh})
+        for entry in sorted(map(self._entry, here), key=lambda e: e.stamp is None):
+            in_time = time.monotonic() < end
+            fresh = self._refresh(entry, wait=False) if in_time else entry.stamp == _stamp(entry)
+            if not fresh and not entry.waits:
+                entry.waits = True
+                self._waiting.put(entry)
+            lines.append({**(entry.summary or self._unread(entry.experiment)), "reading": not fresh})
         return sorted(lines, key=lambda line: line["updated"], reverse=True)
 
     def detail(self, relative: str) -> dict[str, Any]:
@@ -81,8 +83,9 @@ class Panel:
         folder = self.root.experiment(relative)
         entry = self._entry(folder)
         self._refresh(entry, wait=True)
-        job = self.job(jobs.latest(folder), folder)
-        return {**entry.summary, "reading": False, **entry.detail, "job": job}
+        job = next(jobs.every(folder), None)
+        shown = self.job(job, folder) if job else None
+        return {**entry.summary, "reading": False, **entry.detail, "job": shown}
 
     def state(self, relative: str) -> tuple[Experiment, State]:
         """An experiment and its checked state.
@@ -114,96 +117,82 @@ class Panel:
         phase = path.stem if path.stem in PHASES else None
         return {"experiment": found["path"], "phase": phase, "locked": found["locked"], "text": found["text"]}
 
-    def job(self, job: jobs.Job | None, folder: Path, *, html: bool = False) -> dict[str, Any] | None:
+    def job(self, job: jobs.Job, folder: Path, *, html: bool = False) -> dict[str, Any]:
         """A job as requests see it; `html` adds what it left to look at."""
-        if job is None:
-            return None
         shown = asdict(job)
-        del shown["pid"], shown["born"]
-        page = None if job.page is None else self.root.relative(folder / job.page)
+        del shown["pid"]
+        is_running = job.state == "running"
         return {
             **shown,
             "path": self.root.relative(folder),
-            "progress": jobs.progress(folder, job.id) if job.state == "running" else None,
-            "html": jobs.html(folder, job.id) if html else None,
-            "page": page,
+            "progress": jobs.progress(folder, job.id) if is_running else None,
+            "html": jobs.html(folder, job.id) if html and not is_running else None,
+            "page": None if job.page is None else self.root.relative(folder / job.page),
         }
 
     def _entry(self, folder: Path) -> _Entry:
         known = self._entries.get(folder)
-        if known is None:
-            known = self._entries.setdefault(folder, _Entry(Experiment(folder)))
-        return known
+        return known or self._entries.setdefault(folder, _Entry(Experiment(folder)))
 
     def _refresh(self, entry: _Entry, *, wait: bool) -> bool:
         """Bring an entry up to date; False if another thread is at it and there is no time to wait."""
-        if _is_fresh(entry):
+        if entry.stamp == _stamp(entry):
             return True
         if not entry.lock.acquire(blocking=wait):
             return False
         try:
-            files, *_ = _stamp(entry)
-            entry.summary, entry.detail, entry.genesis = self._read(entry.experiment)
-            entry.stamp = (files, _head(entry.genesis))
+            files, head = _stamp(entry)
+            if entry.stamp != (files, head):
+                self._read(entry)
+                entry.stamp = (files, _head(entry.genesis))
         finally:
             entry.lock.release()
         return True
 
-    def _read_behind(self, entry: _Entry) -> None:
-        if entry not in self._waiting:
-            self._waiting.append(entry)
-        if self._reader is None or not self._reader.is_alive():
-            self._reader = threading.Thread(target=self._drain, name="itera-reader", daemon=True)
-            self._reader.start()
+    def _read_behind(self) -> None:
+        while True:
+            entry = self._waiting.get()
+            entry.waits = False
+            self._refresh(entry, wait=True)
 
-    def _drain(self) -> None:
-        while self._waiting:
-            self._refresh(self._waiting[0], wait=True)
-            self._waiting.popleft()
-
-    def _read(self, experiment: Experiment) -> tuple[dict[str, Any], dict[str, Any], str]:
-        broken, state, phase = None, State(()), None
-        shown = {**self._shown(experiment, state), "phases": [], "figures": [], "ledger": []}
-        shown["actions"] = [action for action in shown["actions"] if action["id"] == "verify"]
+    def _read(self, entry: _Entry) -> None:
+        """Read what an experiment is now; whatever its files hold, it is at worst said to be broken."""
+        experiment, broken, question = entry.experiment, None, ""
         try:
             state = experiment.state
-            shown, phase = self._shown(experiment, state), next_phase(state)
-        except IteraError as error:
-            broken, state = _sentence(error), State(())
+            detail, summary = self._detail(experiment, state), self._summary(experiment, state)
         except Exception as error:  # noqa: BLE001 - a chain that holds may still carry anything
-            broken = f"its record is not one that this version can read ({type(error).__name__})"
-            state = State(())
-        question = ""
+            broken, state = _sentence(error, "its record"), State(())
+            detail, summary = self._detail(experiment, state), self._summary(experiment, state)
+            summary["phase"] = None
+            detail |= {"phases": [], "figures": [], "ledger": []}
+            detail["actions"] = [action for action in detail["actions"] if action["id"] == "verify"]
         try:
             question = experiment.spec.frame.question
-        except IteraError as error:
-            broken = broken or _sentence(error)
-        except OSError as error:
-            broken = broken or f"experiment.toml cannot be read: {error.strerror}"
-        genesis = str(state.records[0].body.get("genesis_id", "")) if state.records else ""
-        return self._summary(experiment, state, phase, question, broken), shown, genesis
+        except Exception as error:  # noqa: BLE001 - one file that cannot be read must not end the list
+            broken = broken or _sentence(error, "experiment.toml")
+        told = {"question": hide_keys(question), "broken": None if broken is None else hide_keys(broken)}
+        entry.summary, entry.detail = {**summary, **told}, detail
+        entry.genesis = str(state.records[0].body.get("genesis_id", "")) if state.records else ""
 
-    def _summary(
-        self, experiment: Experiment, state: State, phase: str | None, question: str, broken: str | None
-    ) -> dict[str, Any]:
+    def _summary(self, experiment: Experiment, state: State) -> dict[str, Any]:
         return {
             "path": self.root.relative(experiment.folder),
             "name": experiment.name,
-            "question": hide_keys(question),
-            "phase": phase,
+            "question": "",
+            "phase": next_phase(state),
             "outcome": state.outcome,
             "locked": [name for name, event in LOCKS.items() if state.has(event)],
             "updated": state.records[-1].ts if state.records else _written(experiment.toml),
-            "broken": None if broken is None else hide_keys(broken),
+            "broken": None,
         }
 
-    def _unread(self, entry: _Entry) -> dict[str, Any]:
-        experiment = entry.experiment
+    def _unread(self, experiment: Experiment) -> dict[str, Any]:
         ledger = experiment.ledger.path
         updated = _written(ledger if ledger.is_file() else experiment.toml)
-        return {**self._summary(experiment, State(()), None, "", None), "updated": updated}
+        return {**self._summary(experiment, State(())), "phase": None, "updated": updated}
 
-    def _shown(self, experiment: Experiment, state: State) -> dict[str, Any]:
+    def _detail(self, experiment: Experiment, state: State) -> dict[str, Any]:
         where = standing(state)
         notebooks = f"{self.root.relative(experiment.folder)}/notebooks".removeprefix("./")
         return {
@@ -215,42 +204,27 @@ class Panel:
                 {"seq": r.seq, "type": r.type, "at": r.ts, "text": record_line(r)}
                 for r in reversed(state.records[-TAIL:])
             ],
-            "actions": [action_as_json(action) for action in actions(state)],
+            "actions": [action.as_json() for action in actions(state)],
         }
 
 
-def action_as_json(action: Action) -> dict[str, Any]:
-    """An action as requests see it."""
-    return {
-        "id": action.id,
-        "label": action.label,
-        "enabled": action.refusal is None,
-        "refusal": None if action.refusal is None else refusal_as_json(action.refusal),
-        "confirm": action.confirm,
-    }
-
-
-def refusal_as_json(refusal: Refusal) -> dict[str, Any]:
-    """A refusal as requests see it; nothing that looks like a key."""
-    texts = {name: hide_keys(getattr(refusal, name)) for name in ("safeguard", "what", "why", "instead")}
-    return {**texts, "asks": refusal.asks, "record": refusal.record}
-
-
-def _sentence(error: IteraError) -> str:
+def _sentence(error: Exception, what: str) -> str:
+    """Why something cannot be read; of an unforeseen error only the type, as its text may quote anything."""
     if isinstance(error, SpecError) and error.mistakes:
         first = error.mistakes[0]
-        return f"experiment.toml, line {first.line}: {first.key}: {first.message}"
-    return error.what
+        return f"{error.path.name}, line {first.line}: {first.key}: {first.message}"
+    if isinstance(error, IteraError):
+        return error.what
+    if isinstance(error, OSError):
+        return f"{what} cannot be read: {error.strerror}"
+    return f"{what} is not one that this version can read ({type(error).__name__})"
 
 
-def _is_fresh(entry: _Entry) -> bool:
-    return entry.stamp is not None and entry.stamp == _stamp(entry)
-
-
-def _stamp(entry: _Entry) -> Stamp:
+def _stamp(entry: _Entry) -> tuple[object, object]:
     """What tells that an experiment may show something else: its files, and the remembered head."""
     experiment = entry.experiment
-    return (_file(experiment.ledger.path), _file(experiment.toml)), _head(entry.genesis)
+    files = tuple(map(_file, (experiment.ledger.path, experiment.toml, experiment.folder / PRICES)))
+    return files, _head(entry.genesis)
 
 
 def _head(genesis: str) -> tuple[int, int] | None:

@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,10 +23,10 @@ from itera_nb.isolated import answered
 from itera_nb.spec import hide_keys
 
 from . import jobs
-from .actions import IDS, actions
+from .actions import IDS, Refused, actions
 from .folders import NotHereError, Root
 from .openapi import document
-from .panel import Panel, refusal_as_json
+from .panel import Panel
 
 T = TypeVar("T")
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -110,7 +111,7 @@ class _Handler(APIHandler):  # type: ignore[misc]
         self.set_header("Content-Type", "application/json")
         if isinstance(error, Refusal):
             self.set_status(409)
-            self.finish(json.dumps({"refusal": refusal_as_json(error)}))
+            self.finish(json.dumps({"refusal": asdict(Refused.of(error))}))
             return
         what, fix = self._reason, "see /itera/openapi.json"
         if isinstance(error, IteraError):
@@ -197,8 +198,7 @@ class JobsHandler(_Handler):
 
     def _all(self, path: str) -> list[Any]:
         folder = self.panel.root.experiment(path)
-        found = (jobs.load(folder, name) for name in jobs.ids(folder))
-        return [self.panel.job(job, folder) for job in found if job is not None]
+        return [self.panel.job(job, folder) for job in jobs.every(folder)]
 
     def _start(self, path: str, action: str, confirmed: bool) -> Any:
         if action not in IDS:
@@ -225,19 +225,21 @@ class JobHandler(_Handler):
         """Interrupt it; what is finished is kept."""
         self.reply(await self.work(self._interrupt, self.place, job), 202)
 
-    def _job(self, path: str, job: str, *, html: bool = True) -> Any:
+    def _find(self, path: str, job: str) -> tuple[Path, jobs.Job]:
         folder = self.panel.root.experiment(path)
         found = jobs.load(folder, job)
         if found is None:
             raise NotHereError("this experiment has no such job", fix="list them: /itera/jobs")
-        return self.panel.job(found, folder, html=html and found.state != "running")
+        return folder, found
+
+    def _job(self, path: str, job: str) -> Any:
+        folder, found = self._find(path, job)
+        return self.panel.job(found, folder, html=True)
 
     def _interrupt(self, path: str, job: str) -> Any:
-        shown, folder = self._job(path, job), self.panel.root.experiment(path)
-        found = jobs.load(folder, job)
-        if found is not None:
-            jobs.interrupt(found)
-        return shown
+        folder, found = self._find(path, job)
+        jobs.interrupt(found)
+        return self.panel.job(found, folder, html=True)
 
 
 class EventsHandler(JobHandler):

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import os
 import signal
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Literal, NamedTuple
 
 from itera_nb.exceptions import IteraError, RecordError, Refusal
 from itera_nb.spec import hide_keys
 
 from . import jobs
+from .actions import Refused
 
-PAGE = "conclusion.html"
 
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What came of a job: a sentence, something to look at (static HTML), and the page that was written."""
 
     message: str
     html: str | None = None
-    page: str | None = None
+    page: Literal["conclusion.html"] | None = None
 
 
 def work(folder: Path, action: str, id_: str) -> None:
@@ -33,17 +31,17 @@ def work(folder: Path, action: str, id_: str) -> None:
     # A server that was started in the background has SIGINT ignored, and its children inherit that.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
-    pid = os.getpid()
-    job = jobs.Job(id_, action, "running", jobs.now(), None, pid, jobs.born(pid, id_) or "")
+    job = jobs.Job(id_, action, "running", jobs.now(), None, os.getpid())
+    files = jobs.files(folder, id_)
     jobs.save(folder, job)
     _say_ready()
     try:
-        found = _act(folder, action, jobs.files(folder, id_).progress)
+        found = _act(folder, action, files.progress)
         if found.html is not None:
-            jobs.files(folder, id_).html.write_text(found.html, "utf-8")
+            files.html.write_text(found.html, "utf-8")
         job = replace(job, state="done", message=found.message, page=found.page)
     except Refusal as refusal:
-        job = replace(job, state="failed", message=refusal.what, refusal=_refusal(refusal))
+        job = replace(job, state="failed", message=refusal.what, refusal=Refused.of(refusal))
     except KeyboardInterrupt:
         job = replace(job, state="interrupted", message="stopped; what was finished is kept")
     except IteraError as error:
@@ -52,8 +50,7 @@ def work(folder: Path, action: str, id_: str) -> None:
         job = replace(job, state="failed", message=f"unexpected {type(error).__name__}: run it in a terminal")
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the end is written now, whoever is impatient
-    message = None if job.message is None else hide_keys(job.message)
-    jobs.save(folder, replace(job, message=message, ended=jobs.now()))
+    jobs.save(folder, replace(job, message=hide_keys(job.message or ""), ended=jobs.now()))
 
 
 def _say_ready() -> None:
@@ -85,7 +82,7 @@ def _act(folder: Path, action: str, progress: Path) -> Outcome:
         phase = action.removeprefix("run:")
         run_phase(experiment, phase)
         return Outcome(f"{phase} has run; last record: {record_line(experiment.state.records[-1])}")
-    return Outcome(record_line(experiment.state.the("verdict")), page=PAGE)
+    return Outcome(record_line(experiment.state.the("verdict")), page="conclusion.html")
 
 
 def _verify(folder: Path) -> Outcome:
@@ -107,12 +104,6 @@ def _verify(folder: Path) -> Outcome:
             f"{len(broken)} of {len(rows)} checks do not hold: {broken[0].what}", fix="itera verify"
         )
     return Outcome(f"verified: {len(rows)} checks, {report.level}", html=shown.html)
-
-
-def _refusal(refusal: Refusal) -> dict[str, Any]:
-    fields = ("safeguard", "what", "why", "instead", "asks", "record")
-    found = {name: getattr(refusal, name) for name in fields}
-    return {name: hide_keys(value) if isinstance(value, str) else value for name, value in found.items()}
 
 
 def _sentence(error: IteraError) -> str:

@@ -6,7 +6,8 @@ import signal
 import time
 import urllib.parse
 import urllib.request
-from dataclasses import asdict, astuple, replace
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
 
 import nbformat
 import psutil
@@ -15,6 +16,7 @@ import pytest
 from itera_nb.experiment import Experiment
 from itera_nb.notebooks.runner import instantiate
 from itera_nb.server import jobs
+from itera_nb.server.actions import Refused
 
 from .conftest import TOKEN, Server, validate
 
@@ -87,6 +89,8 @@ def test_a_job_is_interrupted_as_by_ctrl_c(server, placed):
         time.sleep(0.1)
     time.sleep(1.0)
     own = psutil.Process(state_of(folder, job)["pid"])
+    running = jobs.load(folder, job["id"])
+    assert jobs.is_alive(running)
     processes = [own, *own.children(recursive=True)]
     assert len(processes) > 1  # its kernel is one
     asked = time.monotonic()
@@ -97,7 +101,7 @@ def test_a_job_is_interrupted_as_by_ctrl_c(server, placed):
     assert (ended["state"], ended["ended"] is None) == ("interrupted", False)
     _, left = psutil.wait_procs(processes, timeout=10)
     assert [p for p in left if p.status() != psutil.STATUS_ZOMBIE] == []
-    assert jobs.born(own.pid, job["id"]) is None
+    assert not jobs.is_alive(running)
     assert server.open("DELETE", f"/itera/jobs/{job['id']}?{query}")[0] == 202
 
 
@@ -120,7 +124,7 @@ def test_a_job_whose_process_is_gone_was_interrupted(server, placed):
 def test_a_pid_of_another_process_is_not_a_job(tmp_path):
     (tmp_path / jobs.FOLDER).mkdir(parents=True)
     id_ = "20261122-084941-32ff55488dd0"
-    running = jobs.Job(id_, "verify", "running", jobs.now(), None, os.getpid(), "whenever")
+    running = jobs.Job(id_, "verify", "running", jobs.now(), None, os.getpid())
     jobs.save(tmp_path, running)
     assert jobs.load(tmp_path, id_).state == "interrupted"
     jobs.interrupt(running)  # else this test would end here
@@ -136,6 +140,9 @@ HOSTILE = [
     {"id": "20261122-084941-000000000000"},
     {"message": 3},
     {"more": 1},
+    {"pid": 2**70, "state": 3},
+    {"action": "rm -rf"},
+    {"refusal": {key: {"not": "a text"} for key in Refused.__dataclass_fields__}},
 ]
 
 
@@ -145,7 +152,7 @@ def test_a_state_file_of_someone_else_is_no_job(server, placed, change):
     path = folder.relative_to(server.root).as_posix()
     (folder / jobs.FOLDER).mkdir(parents=True)
     id_ = "20261122-084941-32ff55488dd0"
-    honest = asdict(jobs.Job(id_, "verify", "done", jobs.now(), jobs.now(), 1, "then", "verified"))
+    honest = asdict(jobs.Job(id_, "verify", "done", jobs.now(), jobs.now(), 1, "verified"))
     file = jobs.files(folder, id_).state
     file.write_text(json.dumps(honest))
     assert server.get(f"jobs/{id_}", path)[0] == 200
@@ -155,7 +162,13 @@ def test_a_state_file_of_someone_else_is_no_job(server, placed, change):
     assert server.get("experiment", path)[1]["job"] is None
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", "[" * 100_000, '{"label": 1}'])
+FIGURES = '{{"label": "dev", "done": {}, "total": 9, "text": ""}}'
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", "null", "[" * 100_000, '{"label": 1}', *map(FIGURES.format, ("Infinity", "-1", "1e400"))],
+)
 def test_half_a_file_is_no_job_and_no_progress(tmp_path, text):
     (tmp_path / jobs.FOLDER).mkdir(parents=True)
     id_ = "20261122-084941-32ff55488dd0"
@@ -170,7 +183,7 @@ def test_files_that_are_none_are_not_read(tmp_path, kind):
     (tmp_path / jobs.FOLDER).mkdir(parents=True)
     (tmp_path / "secret").write_text("secret")
     id_ = "20261122-084941-32ff55488dd0"
-    for file in astuple(jobs.files(tmp_path, id_)):
+    for file in jobs.files(tmp_path, id_):
         if kind == "link":
             file.symlink_to(tmp_path / "secret")
         elif kind == "pipe":
@@ -183,16 +196,23 @@ def test_files_that_are_none_are_not_read(tmp_path, kind):
     assert jobs.progress(tmp_path, id_) is None
 
 
+def test_the_newest_job_is_the_first_also_within_a_second():
+    at = datetime(2026, 11, 22, 8, 49, 41, tzinfo=UTC)
+    made = [jobs.new_id(at + timedelta(microseconds=n)) for n in range(0, 1_000_000, 33_333)]
+    assert made == sorted(made)
+    assert all(jobs.ID.fullmatch(id_) for id_ in made)
+
+
 def test_old_jobs_are_forgotten(tmp_path):
     (tmp_path / jobs.FOLDER).mkdir(parents=True)
     for n in range(jobs.KEPT + 5):
         id_ = f"20261122-084941-{n:012x}"
-        jobs.save(tmp_path, jobs.Job(id_, "verify", "done", jobs.now(), jobs.now(), 1, "then"))
+        jobs.save(tmp_path, jobs.Job(id_, "verify", "done", jobs.now(), jobs.now(), 1))
         jobs.files(tmp_path, id_).html.write_text("x")
     jobs.forget_old(tmp_path)
     assert len(jobs.ids(tmp_path)) == jobs.KEPT - 1
     assert len(list((tmp_path / jobs.FOLDER).glob("*.html"))) == jobs.KEPT - 1
-    assert jobs.latest(tmp_path) == replace(jobs.load(tmp_path, jobs.ids(tmp_path)[0]))
+    assert next(jobs.every(tmp_path)) == jobs.load(tmp_path, jobs.ids(tmp_path)[0])
 
 
 @pytest.mark.slow

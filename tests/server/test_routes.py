@@ -117,10 +117,15 @@ def test_a_new_experiment_is_listed_at_once_when_the_server_made_it(server, tmp_
     assert "exists already" in error["error"]["what"]
     outside = tmp_path / "elsewhere.csv"
     outside.write_text(data)
-    for data_file in (str(outside), os.path.relpath(outside, server.root), "~/x.csv", "/no/such/file.csv"):
-        status, error = server.open("POST", "/itera/experiments", {**body, "name": "x", "data": data_file})
-        assert status == 400
-        assert error["error"]["what"].endswith("below the server's root folder")
+    (server.root / "x:").mkdir()
+    up = os.path.relpath(outside, server.root)
+    asked = [{"data": name} for name in (str(outside), up, f"x:/../{up}", "~/x.csv", "/no/such/file.csv")]
+    asked += [{"baseline": f"exec: python {word}"} for word in (f'"{outside}"', f"'{up}'", f'""{outside}')]
+    asked += [{"arms": [f"exec: cat {outside}"]}, {"arms": [f"{up}:answer"]}]
+    for change in asked:
+        status, error = server.open("POST", "/itera/experiments", {**body, "name": "x", **change})
+        assert status == 400, change
+        assert error["error"]["what"].endswith("below the server's root folder"), change
 
 
 def test_a_notebook_of_nobody(server):
@@ -188,14 +193,14 @@ def test_a_jobs_id_is_no_path(server, placed, job):
     assert status == 404
 
 
-@pytest.mark.parametrize("door", ["ledger.jsonl", "experiment.toml", "runs", "notebooks"])
+@pytest.mark.parametrize("door", ["ledger.jsonl", "experiment.toml", "prices.toml", "runs", "notebooks"])
 def test_a_link_out_of_the_root_hides_the_experiment(server, placed, tmp_path, door):
     folder = placed()
     outside = tmp_path / "secret"
     if door == "experiment.toml":
         shutil.copy(folder / door, outside)
         (folder / door).unlink()
-    elif door != "ledger.jsonl":
+    elif door in {"runs", "notebooks"}:
         outside.mkdir()
     else:
         outside.write_text("secret\n")
@@ -205,8 +210,23 @@ def test_a_link_out_of_the_root_hides_the_experiment(server, placed, tmp_path, d
     assert "secret" not in json.dumps(answer)
 
 
+@pytest.mark.parametrize("name", ["ledger.jsonl", "prices.toml"])
+def test_a_pipe_is_not_waited_for(server, placed, name):
+    folder = placed()
+    os.mkfifo(folder / name)
+    assert server.get("experiment", folder.relative_to(server.root).as_posix())[0] == 404
+
+
 @pytest.mark.parametrize(
-    "text", ["not toml [", "\xff", "[frame]\nquestion = 3\n", 'key = "sk-abcdefghijklmnop1234"\n', ""]
+    "text",
+    [
+        "not toml [",
+        "\xff",
+        "[frame]\nquestion = 3\n",
+        'key = "sk-abcdefghijklmnop1234"\n',
+        "",
+        pytest.param("a = " + "[" * 20_000, id="deep"),
+    ],
 )
 def test_an_unreadable_toml_is_broken_not_a_fault(server, placed, text):
     folder = placed()
