@@ -13,15 +13,17 @@ const LONGEST_WORDS = 200_000; // characters that are still taken apart into wor
 
 // text ------------------------------------------------------------------------------------------------------------
 
-const INVISIBLE =
-  /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060\u2066-\u2069\ufeff]/g;
+// What joins letters and chooses an emoji's look is part of ordinary text.
+const INVISIBLE = /(?![\t\n\u200c\u200d\ufe0e\ufe0f])[\p{Cc}\p{Default_Ignorable_Code_Point}\u2028\u2029]/gu;
 
-/** Text with control, override and invisible characters as symbols: none of them may move what is shown. */
+/** Text with control, override and invisible characters as symbols: none may move what is shown, or hide. */
 export function visible(text) {
   return text.replace(INVISIBLE, (character) => {
-    const code = character.charCodeAt(0);
+    const code = character.codePointAt(0);
     if (code < 0x20) return String.fromCharCode(0x2400 + code);
-    return code === 0x7f ? "\u2421" : `\\u${code.toString(16).padStart(4, "0")}`;
+    if (code === 0x7f) return "\u2421";
+    const digits = code.toString(16).padStart(4, "0");
+    return digits.length > 4 ? `\\u{${digits}}` : `\\u${digits}`;
   });
 }
 
@@ -279,7 +281,7 @@ class RowDiff {
       change: () => this.#go(Number(this.box.value) - 1),
     });
     this.of = h("span", { class: "itera-rd-of" });
-    this.note = h("span", { class: "itera-rd-note" });
+    this.note = h("span");
     this.said = h("span", { class: "itera-rd-said", role: "status", "aria-live": "polite" });
     this.told = h("span", { class: "itera-rd-told", role: "status", "aria-live": "polite" });
     const step = (by, label, sign) =>
@@ -345,6 +347,7 @@ class RowDiff {
   }
 
   #busy(busy) {
+    if (busy === this.root.classList.contains("itera-rd-waiting")) return; // what was told since stays
     this.root.classList.toggle("itera-rd-waiting", busy);
     this.told.textContent = busy ? "The kernel is busy; if it was restarted, run the cell again." : "";
   }
@@ -542,7 +545,7 @@ class RowDiff {
       return part;
     });
     const top = shown.length ? visible(shown[0][0]) || "(none)" : "none";
-    return h("div", { class: "itera-rd-sum", title: says },
+    return h("div", { title: says },
       h("div", { class: "itera-rd-stack", role: "img", "aria-label": says }, parts),
       h("div", { class: "itera-rd-range" }, foreign("bdi", {}, top), shown.length ? ` ${count(shown[0][1])}` : ""));
   }
@@ -561,7 +564,7 @@ class RowDiff {
       "aria-label": `from ${figure(low, key)} to ${figure(high, key)}`,
     });
     drawing.append(svg("path", { d: path(total), class: "itera-rd-all" }), svg("path", { d: path(shown), class: "itera-rd-some" }));
-    return h("div", { class: "itera-rd-sum" }, drawing,
+    return h("div", {}, drawing,
       h("div", { class: "itera-rd-range itera-rd-ends" }, h("span", {}, figure(low, key)), h("span", {}, figure(high, key))));
   }
 
@@ -677,7 +680,7 @@ class RowDiff {
     return {
       role: "row",
       id: `${this.name}-${position}`,
-      class: `itera-rd-row${position % 2 ? " itera-rd-odd" : ""}`,
+      class: "itera-rd-row",
       "aria-rowindex": String(position + 2),
       "aria-selected": String(position === this.#at),
       click: () => this.#select(position),
@@ -697,7 +700,7 @@ class RowDiff {
     const cell = (key, at) => {
       const attributes = { role: "gridcell", "aria-colindex": String(at + 2) };
       if (key === "id") {
-        const eye = read ? h("span", { class: "itera-rd-eye", title: "read: counted in the ledger", role: "img", "aria-label": "read" }, "\u25c9 ") : null;
+        const eye = read ? h("span", { title: "read: counted in the ledger", role: "img", "aria-label": "read" }, "\u25c9 ") : null;
         return foreign("div", { ...attributes, class: "itera-rd-cell itera-rd-pin" }, eye, oneLine(block.id[i]));
       }
       if (key === "kind") return h("div", { ...attributes, class: "itera-rd-cell" }, kindMark(this.start.kinds[block.kind[i]]));
@@ -729,7 +732,7 @@ class RowDiff {
     const { total, unread, of } = this.#view;
     this.of.textContent = total === of ? ` of ${count(total)}` : ` of ${count(total)} (${count(of)} in all)`;
     this.box.max = String(total);
-    this.note.textContent = this.#part.guarded ? `${count(of - unread)} of ${count(of)} dev rows read`.replace("dev", this.#part.name) : "";
+    this.note.textContent = this.#part.guarded ? `${count(of - unread)} of ${count(of)} ${this.#part.name} rows read` : "";
     if (!total) {
       this.box.value = "";
       this.rows.replaceChildren(h("div", { role: "row" }, h("div", { role: "gridcell", class: "itera-rd-none" }, "No row fits: clear a filter.")));
@@ -850,7 +853,7 @@ class RowDiff {
     const expand = more <= 0 ? null
       : h("button", { type: "button", class: "itera-rd-button", click: (event) => this.#expand(event.target, body, part, side) },
           `Show ${count(more)} more characters`);
-    return h("div", { class: "itera-rd-field" },
+    return h("div", {},
       h("div", { class: "itera-rd-label" }, foreign("bdi", {}, visible(part.title))), body, expand);
   }
 
@@ -861,6 +864,7 @@ class RowDiff {
       });
       body.textContent = visible(text);
       const rest = part.length - text.length;
+      body.focus({ preventScroll: true }); // the button had it
       button.replaceWith(h("span", { class: "itera-rd-range" }, rest > 0 ? `${count(rest)} characters are not shown; the word-level marks end where the text was cut` : "shown in full, without word-level marks"));
     } catch (error) {
       this.#fail(error);

@@ -115,7 +115,7 @@ export interface ICreated {
   readonly notebook: string;
 }
 
-/** The form of a new experiment; what is undefined is left out of the request. */
+/** The form of a new experiment; what is empty is left to the server. */
 export interface INewExperiment {
   readonly under: string;
   readonly name: string;
@@ -123,12 +123,12 @@ export interface INewExperiment {
   readonly expected: string;
   readonly baseline: string;
   readonly arms: readonly string[];
-  readonly id: string | undefined;
-  readonly slices: readonly string[] | undefined;
-  readonly inputs: readonly string[] | undefined;
-  readonly model: string | undefined;
-  readonly min_effect: string | undefined;
-  readonly question: string | undefined;
+  readonly id: string;
+  readonly slices: readonly string[];
+  readonly inputs: readonly string[];
+  readonly model: string;
+  readonly min_effect: string;
+  readonly question: string;
 }
 
 /** A request that failed: what happened, where, and how to go on. */

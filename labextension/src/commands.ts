@@ -10,7 +10,6 @@ import { PanelModel } from './model';
 import { askNewExperiment, experimentsFolder } from './new-experiment';
 import { PANEL_ID } from './panel/panel';
 import { phaseOf } from './panel/stepper';
-import { title } from './text';
 
 export const CATEGORY = 'itera';
 
@@ -64,17 +63,21 @@ export function addCommands(app: JupyterFrontEnd, model: PanelModel, documents: 
       await openExperiment(app, model, path);
     }
   });
-  add(Command.runPhase, 'Run phase', 'Run the next phase of the experiment headless', {}, async () => {
-    await withExperiment(app, model, documents, actions =>
-      actions.filter(action => phaseOf(action.id) !== null)
-    );
-  });
-  add(Command.render, 'Render the conclusion', 'Write the conclusion page', {}, async () => {
-    await withExperiment(app, model, documents, actions => actions.filter(action => action.id === 'render'));
-  });
-  add(Command.verify, 'Verify the record', 'Check the record, the seal and the result', {}, async () => {
-    await withExperiment(app, model, documents, actions => actions.filter(action => action.id === 'verify'));
-  });
+  const addRun = (id: string, label: string, caption: string, isWanted: (id: string) => boolean): void =>
+    add(id, label, caption, {}, () => runWanted(app, model, documents, isWanted));
+  addRun(
+    Command.runPhase,
+    'Run phase',
+    'Run the next phase of the experiment headless',
+    id => phaseOf(id) !== null
+  );
+  addRun(Command.render, 'Render the conclusion', 'Write the conclusion page', id => id === 'render');
+  addRun(
+    Command.verify,
+    'Verify the record',
+    'Check the record, the seal and the result',
+    id => id === 'verify'
+  );
   add(Command.showPanel, 'Show the itera panel', 'Phases, test set, figures and record', {}, async () => {
     app.shell.activateById(PANEL_ID);
   });
@@ -138,11 +141,11 @@ async function openExperiment(app: JupyterFrontEnd, model: PanelModel, path: str
 }
 
 /** Run one of the wanted actions of the panel's experiment; without an enabled one, say why. */
-async function withExperiment(
+async function runWanted(
   app: JupyterFrontEnd,
   model: PanelModel,
   documents: OpenDocuments,
-  wanted: (actions: readonly IAction[]) => readonly IAction[]
+  isWanted: (id: string) => boolean
 ): Promise<void> {
   const path = model.selected ?? (await choose(await model.api.experiments()));
   if (!path) {
@@ -151,7 +154,7 @@ async function withExperiment(
   model.select(path);
   app.shell.activateById(PANEL_ID);
   const detail = await model.api.experiment(path);
-  const actions = wanted(detail.actions);
+  const actions = detail.actions.filter(action => isWanted(action.id));
   const enabled = actions.filter(action => action.enabled);
   const refusal = actions.find(action => action.refusal)?.refusal;
   if (enabled.length === 0 && refusal) {
@@ -184,7 +187,12 @@ async function choose(experiments: readonly ISummary[]): Promise<string | null> 
   const { value } = await InputDialog.getItem({
     title: 'Open recent experiment',
     label: 'Newest first',
-    items: experiments.map(one => title(one.path))
+    items: experiments.map(nameOf)
   });
-  return experiments.find(one => title(one.path) === value)?.path ?? null;
+  return experiments.find(one => nameOf(one) === value)?.path ?? null;
+}
+
+/** Two folders may hold experiments of one name. */
+function nameOf({ name, path }: ISummary): string {
+  return path === '.' ? name : path;
 }

@@ -24,21 +24,23 @@ export class OpenDocuments {
 
   /** Show what a job wrote; a document that was edited meanwhile keeps its edits. */
   async reload(folder: string): Promise<void> {
-    for (const context of this.below(folder)) {
-      const isEdited = context.model.dirty && written(context) !== this.#saved.get(context);
-      const file = await this.app.serviceManager.contents.get(context.path, { content: false });
-      if (!isEdited && file.last_modified !== context.contentsModel?.last_modified) {
-        await context.revert();
-      }
+    // A file that is gone has nothing to show, and must not keep the others from it.
+    await Promise.allSettled(this.below(folder).map(context => this.show(context)));
+  }
+
+  private async show(context: DocumentRegistry.Context): Promise<void> {
+    const isEdited = context.model.dirty && written(context) !== this.#saved.get(context);
+    const file = await this.app.serviceManager.contents.get(context.path, { content: false });
+    if (!isEdited && file.last_modified !== context.contentsModel?.last_modified) {
+      await context.revert();
     }
   }
 
   private below(folder: string): DocumentRegistry.Context[] {
+    const prefix = folder === '.' ? '' : `${folder}/`; // the server may have been started in the experiment
     return [...this.app.shell.widgets('main')]
       .map(contextOf)
-      .filter(
-        (context): context is DocumentRegistry.Context => !!context?.localPath.startsWith(`${folder}/`)
-      );
+      .filter((context): context is DocumentRegistry.Context => !!context?.localPath.startsWith(prefix));
   }
 
   readonly #saved = new WeakMap<DocumentRegistry.Context, string>();

@@ -48,7 +48,7 @@ const plugin: JupyterFrontEndPlugin<void> = {
       ({ context }) => new Chip(context, model, show)
     );
     model.jobEnded.connect((_, job) => {
-      void documents.reload(job.path).catch(() => undefined); // a file that is gone has nothing to show
+      void documents.reload(job.path);
       tell(job, panel.isVisible, open);
     });
     followNotebook(app, model);

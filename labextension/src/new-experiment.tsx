@@ -160,11 +160,11 @@ function requestOf(values: Values): INewExperiment {
     expected: text('expected'),
     baseline: text('baseline'),
     arms: list('arms', '\n'),
-    id: text('id') || undefined,
-    slices: text('slices') ? list('slices', ',') : undefined,
-    inputs: text('inputs') ? list('inputs', ',') : undefined,
-    model: text('model') || undefined,
-    min_effect: text('min_effect') || undefined,
-    question: text('question') || undefined
+    id: text('id'),
+    slices: list('slices', ','),
+    inputs: list('inputs', ','),
+    model: text('model'),
+    min_effect: text('min_effect'),
+    question: text('question')
   };
 }

@@ -12,15 +12,12 @@ export function when(iso: string): string {
 }
 
 export function duration(seconds: number): string {
-  if (seconds < 60) {
-    return `${seconds < 10 ? seconds.toFixed(1) : Math.round(seconds)} s`;
+  const whole = Math.round(seconds);
+  if (whole < 60) {
+    return `${whole < 10 ? seconds.toFixed(1) : whole}\u00a0s`;
   }
-  const minutes = Math.floor(seconds / 60);
+  const minutes = Math.floor(whole / 60);
   return minutes < 60
-    ? `${minutes} min ${Math.round(seconds % 60)} s`
+    ? `${minutes}\u00a0min ${whole % 60}\u00a0s`
     : `${Math.floor(minutes / 60)}\u00a0h ${minutes % 60}\u00a0min`;
-}
-
-export function title(path: string): string {
-  return path.split('/').pop() ?? path;
 }

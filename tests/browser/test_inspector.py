@@ -20,6 +20,7 @@ HOSTILE = (
 )
 RTL = "\u202eevil\u202c שלום עולם \u0645\u0631\u062d\u0628\u0627"
 ANSI = "\x1b[31mred\x1b[0m\x07\x00 bell"
+SMUGGLED = "so\u00adft \U000e0041\u2064 \u3164 \N{HEAVY BLACK HEART}\ufe0f"  # nothing of it but the heart is seen
 
 
 def table(*, hidden=None, n=N, outputs=None, ids=None):
@@ -233,6 +234,8 @@ def test_dev_text_comes_after_its_reveal_and_not_before(show):
     page.keyboard.press("Enter")
     page.wait_for_selector(".itera-rd-sides .itera-rd-body")
     assert page.recorded == [(["ticket-00005"], "why is it a win?")]
+    page.wait_for_timeout(300)  # the row's detail arrives after it, and leaves it there
+    assert page.locator(".itera-rd-told").inner_text() == "1 row revealed and recorded."
     assert set(page.evaluate("document.body.innerText.match(/CANARY\\d+/g)")) == {"CANARY00005"}
     assert "1 of 200 dev rows read" in page.locator(".itera-rd-foot").inner_text()
     page.locator("[data-kind=win]").click()
@@ -283,7 +286,7 @@ def test_a_hand_made_message_gets_no_hidden_text(show):
 
 
 def test_hostile_rows_are_shown_literally(show):
-    outputs = [HOSTILE, RTL, ANSI, "x" * 300_000, "line\nline\ttab", "\u200bzero\u200b"] + [HOSTILE] * 14
+    outputs = [HOSTILE, RTL, ANSI, "x" * 300_000, "line\nline\ttab", "\u200bzero\u200b", SMUGGLED] + [HOSTILE] * 13
     page = show({"train": table(n=20, outputs=outputs, ids=[HOSTILE, *(f"r{i}\x1b[2J" for i in range(19))])})
     page.wait_for_selector(".itera-rd-title")
     text = page.locator(".itera-rd").inner_text()
@@ -304,6 +307,9 @@ def test_hostile_rows_are_shown_literally(show):
     assert (
         page.locator(".itera-rd-sides .itera-rd-body").last.evaluate("(e) => e.textContent.length") == 300_000
     )
+    for _ in range(3):
+        page.keyboard.press("j")
+    page.wait_for_selector(f".itera-rd-sides >> text=so\\u00adft \\u{{e0041}}\\u2064 \\u3164 {SMUGGLED[-2:]}")
     assert page.evaluate("window.owned") is None
     assert page.problems == []
 

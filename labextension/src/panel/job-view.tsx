@@ -1,6 +1,6 @@
 import * as React from 'react';
 
-import { Dialog, ReactWidget, showDialog } from '@jupyterlab/apputils';
+import { Dialog, showDialog } from '@jupyterlab/apputils';
 
 import { IJob } from '../api';
 import { RefusalText } from './notice';
@@ -8,8 +8,6 @@ import { ReasonForm } from './reason-form';
 
 /** The sentence that disabled buttons point to while a job runs. */
 export const BUSY_ID = 'itera-busy';
-
-const STATES = { running: 'running', done: 'done', failed: 'failed', interrupted: 'interrupted' };
 
 interface IProps {
   job: IJob;
@@ -35,7 +33,7 @@ export function JobView(props: IProps): JSX.Element {
       data-state={job.state}
     >
       <h3 id="itera-job">
-        {label}: <span role="status">{STATES[job.state]}</span>
+        {label}: <span role="status">{job.state}</span>
       </h3>
       {job.state === 'running' ? <Running {...props} /> : null}
       {job.message && !job.refusal ? <p className="jp-Itera-message">{job.message}</p> : null}
@@ -77,23 +75,12 @@ function Running(props: IProps): JSX.Element {
   );
 }
 
-/** HTML that holds models' output: in a frame that runs no script and knows no address. */
-class Frame extends ReactWidget {
-  constructor(private readonly props: { html: string; title: string }) {
-    super();
-    this.addClass('jp-Itera-large');
-  }
-
-  protected override render(): JSX.Element {
-    return <ResultFrame {...this.props} />;
-  }
-}
-
 /** The page of a result is ours; what it quotes is not: nothing in it is fetched. */
 const FRAME_HEAD =
   `<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">` +
   '<style>body { font: 13px system-ui, sans-serif } td { min-width: 2em }</style>';
 
+/** HTML that holds models' output: in a frame that runs no script and knows no address. */
 function ResultFrame(props: { html: string; title: string }): JSX.Element {
   return (
     <iframe className="jp-Itera-frame" sandbox="" srcDoc={FRAME_HEAD + props.html} title={props.title} />
@@ -104,7 +91,12 @@ function Result(props: { html: string; label: string }): JSX.Element {
   const frame = { html: props.html, title: `${props.label}: result` };
   const enlarge = (): void => {
     const buttons = [Dialog.okButton({ label: 'Close' })];
-    void showDialog({ title: frame.title, body: new Frame(frame), buttons });
+    const body = (
+      <div className="jp-Itera-large">
+        <ResultFrame {...frame} />
+      </div>
+    );
+    void showDialog({ title: frame.title, body, buttons });
   };
   return (
     <details open data-testid="itera-result">
