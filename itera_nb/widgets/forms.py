@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any, TypeAlias
 
+from itera_nb.exceptions import IteraError
 from itera_nb.report.tables import clean
 
 Key: TypeAlias = tuple[str, ...]
@@ -18,6 +19,26 @@ def said(*lines: str, bad: bool = False) -> str:
     role, kind = ("alert", "itera-bad") if bad else ("status", "")
     body = "<br>".join(escape(clean(line)) for line in lines)
     return f'<div role="{role}" class="{kind}">{body}</div>' if body else ""
+
+
+def fault(error: IteraError) -> str:
+    """A refusal or an error in its own words."""
+    return said(*str(error).splitlines(), bad=True)
+
+
+def button(label: str, tooltip: str, act: Callable[[], None], message: Any) -> Any:
+    """A button; what stands against its act is said in `message`, an HTML widget."""
+    import ipywidgets
+
+    def press(_: object) -> None:
+        try:
+            act()
+        except IteraError as error:
+            message.value = fault(error)
+
+    made = ipywidgets.Button(description=label, tooltip=tooltip)
+    made.on_click(press)
+    return made
 
 
 def words(text: str) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import groupby
 from typing import Any, Literal, get_args, get_origin
 
@@ -16,7 +16,7 @@ from itera_nb.report.phases import frame, quick_power
 from itera_nb.report.view import View
 from itera_nb.scoring.plan import chosen_odds, source_rows
 from itera_nb.spec import RuleSpec, RunSpec, Spec, SplitSpec, parse_spec, read_toml
-from itera_nb.widgets.forms import NOT_GIVEN, Fields, Input, Key, number, said, words
+from itera_nb.widgets.forms import NOT_GIVEN, Fields, Input, Key, button, fault, number, said, words
 from itera_nb.widgets.live import after_each_cell, column, live, something_happened
 
 TOML = "experiment.toml"
@@ -77,10 +77,8 @@ class FrameForm:
         self._rows: int | None = None
         self._ended = False
         self.power, self.message = ipywidgets.HTML(), ipywidgets.HTML()
-        self.save = ipywidgets.Button(description="Save", tooltip=f"Write {TOML}")
-        self.lock = ipywidgets.Button(description="Lock", tooltip="Lock question, arms and rule")
-        self.save.on_click(lambda _: self.write())
-        self.lock.on_click(lambda _: self.close())
+        self.save = button("Save", f"Write {TOML}", self.write, self.message)
+        self.lock = button("Lock", "Lock question, arms and rule", self.close, self.message)
         self._body = ipywidgets.VBox()
         buttons = ipywidgets.HBox([self.save, self.lock])
         self.widget: Any = column(self._body, self.power, buttons, self.message)
@@ -127,13 +125,12 @@ class FrameForm:
         self.power.value = self._power(spec) if spec else ""
         wrong = spec is None
         self.save.disabled, self.lock.disabled = wrong or not changed, wrong or bool(changed)
-        names = ", ".join(".".join(key) for key in changed)
         if others:
             self.message.value = said(*others, bad=True)
         elif wrong:
             self.message.value = said("neither saved nor locked: see the fields above")
         elif changed:
-            self.message.value = said(f"not saved yet: {names}. Save before you lock.")
+            self.message.value = said(f"not saved yet: {_names(changed)}. Save before you lock.")
         else:
             self.message.value = said(f"{TOML} says the same. Not locked yet.")
 
@@ -143,7 +140,7 @@ class FrameForm:
                 self._rows = source_rows(self._experiment)
             return quick_power(spec, chosen_odds(self._experiment, spec, self._rows)).html
         except IteraError as error:
-            return said(*str(error).splitlines(), bad=True)
+            return fault(error)
 
     def look(self) -> None:
         """Follow what happened elsewhere: an edited file is shown, a locked frame is read-only."""
@@ -156,21 +153,23 @@ class FrameForm:
             self._reload()
 
     def write(self) -> None:
-        """Save: only what differs, comments and order kept, and never over somebody's edit."""
+        """Save: only what differs, comments and order kept, and never over somebody's edit.
+
+        Raises:
+            IteraError: Nothing is written.
+        """
         if refusal := check("frame_locked", self._experiment.state):
-            self._end(said(*str(refusal).splitlines(), bad=True))
+            self._end(fault(refusal))
             return
+        changed = self.fields.changed()
         try:
-            before, changed = self.fields.text, self.fields.changed()
-            text = self._experiment.edit_toml(TOML, before, changed, parse_spec)
+            text = self._experiment.edit_toml(TOML, self.fields.text, changed, parse_spec)
         except EditedError:
             self._reload()
-        except IteraError as error:
-            self.message.value = said(*str(error).splitlines(), bad=True)
         else:
             self.fields.reload(text)
             self.refresh()
-            self.message.value = said(f"saved: {', '.join('.'.join(key) for key in changed)}")
+            self.message.value = said(f"saved: {_names(changed)}")
 
     def _reload(self) -> None:
         text, unwritten = read_toml(self._experiment.toml), "nothing was written over it."
@@ -188,26 +187,30 @@ class FrameForm:
             self._fill(text)
         names = ", ".join(edited) or "other parts of it"
         change = f"{TOML} was edited meanwhile ({names}): the form shows it as it is now; {unwritten}"
-        self.message.value = said(change, "Look at it, then save again.", bad=True)
+        self.message.value = said(change, "Look at it, then save or lock again.", bad=True)
 
     def close(self) -> None:
-        """Lock the frame as it stands in the file."""
+        """Lock the frame as it stands in the file; not what was edited there and is shown only now.
+
+        Raises:
+            IteraError: It is not locked.
+        """
+        shown = self.fields.text
         self.look()
-        if self._ended or self.lock.disabled or self.fields.changed():
+        if self._ended or self.lock.disabled or self.fields.changed() or self.fields.text != shown:
             return
-        try:
-            view = self._lock()
-        except IteraError as error:
-            self.message.value = said(*str(error).splitlines(), bad=True)
-        else:
-            self._end(view.html)
-            something_happened()
+        self._end(self._lock().html)
+        something_happened()
 
     def _end(self, html: str) -> None:
         self._ended = True
         self.fields.disable()
         self.save.disabled = self.lock.disabled = True
         self.message.value = html
+
+
+def _names(keys: Iterable[Key]) -> str:
+    return ", ".join(".".join(key) for key in keys)
 
 
 def _input(key: Key) -> Input:

@@ -15,7 +15,7 @@ from itera_nb.diagnosis.judgement import (
     open_changes,
     write_judgement,
 )
-from itera_nb.exceptions import EditedError, IteraError, Refusal
+from itera_nb.exceptions import EditedError, Refusal
 from itera_nb.experiment import Experiment
 from itera_nb.report.checklist import checklist
 from itera_nb.report.phases import gates, open_sprint
@@ -23,7 +23,7 @@ from itera_nb.report.tables import clean
 from itera_nb.report.view import View
 from itera_nb.spec import read_toml
 from itera_nb.verdict.preflight import Condition
-from itera_nb.widgets.forms import NOT_GIVEN, Fields, Input, Key, said
+from itera_nb.widgets.forms import NOT_GIVEN, Fields, Input, Key, button, said
 from itera_nb.widgets.live import column, live, something_happened
 
 NAMES = {
@@ -77,9 +77,8 @@ class GateChecklist:
 
         self._experiment = experiment
         self.changes = [ChangeForm(experiment, change, self.refresh) for change in changes]
-        self.record = ipywidgets.Button(description="Record the gate", layout={"width": "14em"})
-        self.record.on_click(lambda _: self.close())
         self.message = ipywidgets.HTML()
+        self.record = button("Record the gate", "", self.close, self.message)
         title = ipywidgets.HTML(f"<h4>Gate of sprint {len(experiment.state.all('gate')) + 1}</h4>")
         self.widget: Any = column(title, *(c.widget for c in self.changes), self.record, self.message)
         self.refresh()
@@ -94,24 +93,25 @@ class GateChecklist:
         self.message.value = said(*lines)
 
     def close(self) -> None:
-        """Write the judgements into the iterations' files and close the sprint, as `itera run` does."""
+        """Write the judgements into the iterations' files and close the sprint, as `itera run` does.
+
+        Raises:
+            IteraError: The gate is not recorded; what was edited in a file meanwhile is shown.
+        """
         try:
             for form in self.changes:
                 form.save()
-            record = close_sprint(self._experiment)
-        except EditedError as error:
+        except EditedError:
             for form in self.changes:
                 form.reload()
             self.refresh()
-            self.message.value = said(*str(error).splitlines(), bad=True)
-        except IteraError as error:
-            self.message.value = said(*str(error).splitlines(), bad=True)
-        else:
-            for form in self.changes:
-                form.fields.disable()
-            self.record.disabled = True
-            self.message.value = gates(record).html
-            something_happened()
+            raise
+        record = close_sprint(self._experiment)
+        for form in self.changes:
+            form.fields.disable()
+        self.record.disabled = True
+        self.message.value = gates(record).html
+        something_happened()
 
 
 class ChangeForm:

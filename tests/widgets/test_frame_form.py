@@ -142,7 +142,7 @@ def test_a_save_then_a_load_gives_the_form_s_spec_or_nothing(form, key, typed):
         given_.value = typed
     before, changed = text_of(form), form.fields.changed()
     if form.save.disabled:
-        form.write()  # what a disabled button would do
+        form.save.click()  # what a disabled button would do
         assert text_of(form) == before or not any(x.value for x in form.faults.values())
         form.fields.reload(before)
         for k, value in changed.items():
@@ -284,6 +284,30 @@ def test_an_unsaved_form_does_not_lock(form):
     put(form, "rule.min_effect", "0.07")
     form.close()
     assert not form._experiment.state.has("frame_locked")
+
+
+def test_an_edit_that_the_form_has_not_shown_is_not_locked(form):
+    form._experiment.toml.write_text(text_of(form).replace("trials = 2", "trials = 5"), "utf-8")
+    form.lock.click()
+    assert not form._experiment.state.has("frame_locked")
+    assert "edited meanwhile (run.trials)" in form.message.value
+    form.lock.click()
+    assert form._experiment.state.has("frame_locked")
+
+
+@pytest.mark.parametrize("press", ["save", "lock"])
+def test_what_stops_a_button_is_said(form, press):
+    put(form, "rule.min_effect", "0.05")
+    (form._experiment.folder / "ledger.jsonl").write_text("edited\n", "utf-8")
+    getattr(form, press).click()
+    assert 'role="alert"' in form.message.value
+    assert "ledger" in form.message.value or "record" in form.message.value
+
+
+def test_a_file_that_is_gone_is_said(form):
+    form._experiment.toml.unlink()
+    form.lock.click()
+    assert "not found" in form.message.value
 
 
 def test_a_refused_lock_is_said_in_its_own_words(make_experiment):
