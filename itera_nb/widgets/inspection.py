@@ -79,18 +79,16 @@ def failures(experiment: Experiment, arm: str | None, n: int) -> View:
     for name in [arm] if arm else rows.arms:
         failed = np.flatnonzero(row_means(rows.arms[name].score) < fails)
         views.append(_failed(rows, name, failed[: max(n, 0)], len(failed)))
-    return View(html="".join(v.html for v in views), text="\n\n".join(v.text for v in views))
+    return _one_view(views)
 
 
 def _failed(rows: RowTable, arm: str, at: np.ndarray, total: int) -> View:
-    columns = rows.arms[arm]
-    masks = np.zeros(len(rows), dtype=np.int32) if columns.modes is None else columns.modes
+    columns = (*rows.texts.values(), rows.arms[arm].output[0])
     cells = [
         [
             str(rows.ids[i]),
-            *(shorten(text(values[i]), WIDTH) for values in rows.texts.values()),
-            shorten(text(columns.output[0][i]), WIDTH),
-            ", ".join(name for bit, name in enumerate(rows.modes) if masks[i] >> bit & 1),
+            *(shorten(text(values[i]), WIDTH) for values in columns),
+            ", ".join(rows.shown_modes(arm, i)),
         ]
         for i in at
     ]
@@ -120,18 +118,18 @@ def rows_of(experiment: Experiment, part: str) -> RowTable:
         },
         baseline=spec.baseline,
         texts={name: [row[name] for row in rows] for name in _readable(experiment, rows)},
-        slices={column: _labels(rows, column) for column in spec.source.slices},
+        slices={column: labels_of(_column(rows, column)) for column in spec.source.slices},
         severity=_severity(rows, spec.source.severity),
         modes=tuple(modes),
         fail_below=spec.metric.fail_below,
         pairwise=evidence.pairwise,
-        hidden=_hidden(experiment, evidence) if part == "dev" else None,
+        hidden=_hidden(experiment, evidence.ids) if part == "dev" else None,
     )
 
 
-def _hidden(experiment: Experiment, evidence: Evidence) -> np.ndarray:
+def _hidden(experiment: Experiment, ids: Sequence[str]) -> np.ndarray:
     seen = experiment.state.revealed
-    return np.array([row not in seen for row in evidence.ids], dtype=np.bool_)
+    return np.array([row not in seen for row in ids], dtype=np.bool_)
 
 
 def _readable(experiment: Experiment, rows: Sequence[dict[str, Any]]) -> list[str]:
@@ -143,10 +141,10 @@ def _readable(experiment: Experiment, rows: Sequence[dict[str, Any]]) -> list[st
     return [c for c in dict.fromkeys([*first, *every]) if c in every and c not in elsewhere]
 
 
-def _labels(rows: Sequence[dict[str, Any]], column: str) -> Any:
+def _column(rows: Sequence[dict[str, Any]], name: str) -> pd.Series[Any]:
     import pandas as pd
 
-    return labels_of(pd.Series([row[column] for row in rows], dtype=object))
+    return pd.Series([row[name] for row in rows], dtype=object)
 
 
 def _severity(rows: Sequence[dict[str, Any]], column: str | None) -> Floats | None:
@@ -154,8 +152,7 @@ def _severity(rows: Sequence[dict[str, Any]], column: str | None) -> Floats | No
 
     if column is None:
         return None
-    values = pd.to_numeric(pd.Series([row[column] for row in rows], dtype=object), errors="coerce")
-    return values.to_numpy(dtype=np.float64)
+    return pd.to_numeric(_column(rows, column), errors="coerce").to_numpy(dtype=np.float64)
 
 
 class _Json(list[Any]):
@@ -185,17 +182,21 @@ def _arm(evidence: Evidence, arm: str, results: pd.DataFrame, modes: Sequence[st
 
 def twin(tables: dict[str, RowTable]) -> View:
     """What a saved or printed notebook keeps: counts, and the first differences, with text that is open."""
-    views = [
-        view for part, rows in tables.items() for view in (_counts(part, rows), *_differences(part, rows))
-    ]
+    views = []
+    for part, rows in tables.items():
+        views.append(_counts(part, rows))
+        views += [view for arm in rows.candidates if (view := _differences(part, rows, arm))]
+    return _one_view(views)
+
+
+def _one_view(views: Sequence[View]) -> View:
     return View(html="".join(v.html for v in views), text="\n\n".join(v.text for v in views))
 
 
 def _counts(part: str, rows: RowTable) -> View:
-    kinds = [
-        k for k, kind in enumerate(KINDS) if any((rows.kinds(arm) == k).any() for arm in rows.candidates)
-    ]
-    cells = [[arm, *(int((rows.kinds(arm) == k).sum()) for k in kinds)] for arm in rows.candidates]
+    counts = {arm: np.bincount(rows.kinds(arm), minlength=len(KINDS)) for arm in rows.candidates}
+    kinds = [k for k in range(len(KINDS)) if any(found[k] for found in counts.values())]
+    cells = [[arm, *(int(found[k]) for k in kinds)] for arm, found in counts.items()]
     note = "train rows are open"
     if rows.hidden is not None:
         read = len(rows) - rows.unread
@@ -204,28 +205,23 @@ def _counts(part: str, rows: RowTable) -> View:
     return table(headers, cells, title=f"{part} rows, {len(rows):,}", notes=[note])
 
 
-def _differences(part: str, rows: RowTable) -> list[View]:
-    return [view for arm in rows.candidates if (view := _arm_differences(part, rows, arm)) is not None]
-
-
-def _arm_differences(part: str, rows: RowTable, arm: str) -> View | None:
-    different = np.isin(rows.kinds(arm), [KINDS.index(kind) for kind in DIFFERENCES])
-    at = np.flatnonzero(different)[:SHOWN]
-    if not at.size:
+def _differences(part: str, rows: RowTable, arm: str) -> View | None:
+    every = np.flatnonzero(np.isin(rows.kinds(arm), [KINDS.index(kind) for kind in DIFFERENCES]))
+    if not every.size:
         return None
-    base, other = (rows.values(arm, side) for side in ("base", "arm"))
+    sides, shown = {"base": rows.baseline, "arm": arm}, every[:SHOWN]
+    scores = zip(*(rows.values(arm, side, shown) for side in sides), strict=True)
     cells = [
         [
             str(rows.ids[i]),
             KINDS[rows.kinds(arm)[i]],
-            f"{base[i]:.2f}",
-            f"{other[i]:.2f}",
-            *(_shown(rows, name, i) for name in (rows.baseline, arm)),
+            *(f"{score:.2f}" for score in pair),
+            *(_shown(rows, name, i) for name in sides.values()),
         ]
-        for i in at
+        for i, pair in zip(shown, scores, strict=True)
     ]
-    headers = ["id", "", rows.baseline, arm, f"output of {rows.baseline}", f"output of {arm}"]
-    more = int(different.sum()) - len(at)
+    headers = ["id", "", *sides.values(), *(f"output of {name}" for name in sides.values())]
+    more = len(every) - len(cells)
     notes = [f"{more:,} more; open the notebook to look at them"] if more else []
     return table(headers, cells, title=f"{part}: where {arm} differs from {rows.baseline}", notes=notes)
 

@@ -331,7 +331,7 @@ class RowDiff {
     const one = (value, known) => (known.includes(value) ? value : "");
     return {
       part: part.name,
-      arm: one(kept.arm, part.arms) || part.arm,
+      arm: one(kept.arm, part.arms) || part.arms[0],
       kind: one(kept.kind, ["different", ...this.start.kinds]),
       slice: one(kept.slice, part.slices),
       mode: one(kept.mode, part.modes),

@@ -20,7 +20,7 @@ from itera_nb.exceptions import IteraError
 from .row_views import LONGEST_SEARCH, Query, RowView, Views
 from .rows import RowTable, block, detail, full_text, whole
 
-MOST_ROWS, MOST_SLICES, MOST_REVEALED, KEPT_VIEWS = 500, 400, 500, 4
+MOST_ROWS, MOST_SLICES, MOST_REVEALED, MOST_TRIALS = 500, 400, 500, 10_000
 KIND_FILTERS = ("", "different", *KINDS)
 
 
@@ -31,7 +31,6 @@ class Inspector(anywidget.AnyWidget):  # type: ignore[misc]
         tables: Part -> its rows, the first one shown first; each with a baseline and at least one other arm.
         reveal: Records that these rows' text is shown, and why; without it hidden rows stay hidden. It raises
             an `IteraError` where that is not allowed.
-        arm: The arm shown first; without one, the first candidate.
 
     Attributes:
         selected: The selected row's id.
@@ -47,20 +46,12 @@ class Inspector(anywidget.AnyWidget):  # type: ignore[misc]
         self,
         tables: Mapping[str, RowTable],
         reveal: Callable[[Sequence[str], str], object] | None = None,
-        *,
-        arm: str | None = None,
     ) -> None:
         super().__init__()
-        self._tables, self._record, self._arm = dict(tables), reveal, arm
+        self._record = reveal
         self._views = {part: Views(table) for part, table in tables.items()}
-        self._kept: dict[tuple[str, Query, int], RowView] = {}
-        part = next(iter(tables))
-        self._view(
-            part, Query(self._first_arm(part))
-        )  # the slow part of the first answer, before it is asked for
+        self._asked(self._first())  # the slow part of the first answer, before it is asked for
         self.on_msg(self._on_message)
-
-    # messages ----------------------------------------------------------------------------------------------
 
     def _on_message(self, _: object, content: Any, __: object) -> None:
         number = content.get("n") if isinstance(content, dict) else None
@@ -92,26 +83,25 @@ class Inspector(anywidget.AnyWidget):  # type: ignore[misc]
         }
         return answers[_text(content, "ask", 20)](content)
 
+    def _first(self) -> dict[str, Any]:
+        part, views = next(iter(self._views.items()))
+        return {"part": part, "arm": views.table.candidates[0]}
+
     def _start(self, content: Mapping[str, Any]) -> dict[str, Any]:
-        part = next(iter(self._tables))
-        first = {"part": part, "arm": self._first_arm(part), "count": content.get("count")}
         return {
-            "view": self._answer_view(first),
+            "view": self._answer_view({**self._first(), "count": content.get("count")}),
             "parts": [
                 {
                     "name": part,
-                    "rows": len(table),
                     "guarded": table.hidden is not None,
                     "baseline": table.baseline,
                     "arms": table.candidates,
-                    "arm": self._first_arm(part),
-                    "slices": self._views[part].slice_ids[:MOST_SLICES],
+                    "slices": views.slice_ids[:MOST_SLICES],
                     "labels": {name: [whole(x, 200) for x in s.names] for name, s in table.slices.items()},
                     "modes": list(table.modes),
-                    "pairwise": table.pairwise,
-                    "sides": list(table.texts),
                 }
-                for part, table in self._tables.items()
+                for part, views in self._views.items()
+                for table in [views.table]
             ],
             "kinds": list(KINDS),
             "differences": list(DIFFERENCES),
@@ -120,101 +110,78 @@ class Inspector(anywidget.AnyWidget):  # type: ignore[misc]
         }
 
     def _answer_view(self, content: Mapping[str, Any]) -> dict[str, Any]:
-        part, query = self._question(content)
-        table, view = self._tables[part], self._view(part, query)
+        view = self._asked(content)
+        table = view.table
         return {
             "total": len(view.order),
             "of": len(table),
             "unread": table.unread,
-            "hidden": len(self._hidden(part, view)),
+            "hidden": len(view.hidden),
             "counts": view.counts,
             "summaries": view.summaries,
-            "columns": self._views[part].columns(query.arm),
+            "columns": table.columns(view.arm),
             "block": self._answer_rows(content),
         }
 
     def _answer_rows(self, content: Mapping[str, Any]) -> dict[str, Any]:
-        part, query = self._question(content)
-        view = self._view(part, query)
+        view = self._asked(content)
         first = _number(content, "first", 0, len(view.order))
-        count = _number(content, "count", 0, MOST_ROWS)
-        return block(self._tables[part], query.arm, view.order, first, count)
+        return block(view.table, view.arm, view.order, first, _number(content, "count", 0, MOST_ROWS))
 
     def _answer_difference(self, content: Mapping[str, Any]) -> dict[str, Any]:
-        part, query = self._question(content)
-        view = self._view(part, query)
+        view = self._asked(content)
         at = _number(content, "at", -1, len(view.order))
         return {"at": view.difference(at, 1 if _number(content, "step", -1, 1) > 0 else -1)}
 
     def _answer_detail(self, content: Mapping[str, Any]) -> dict[str, Any]:
-        part, query = self._question(content)
-        view = self._view(part, query)
-        row = int(view.order[_number(content, "at", 0, len(view.order) - 1)])
-        return detail(self._tables[part], query.arm, row, _number(content, "trial", 0, 10_000))
+        view = self._asked(content)
+        return detail(view.table, view.arm, _row(content, view), _number(content, "trial", 0, MOST_TRIALS))
 
     def _answer_text(self, content: Mapping[str, Any]) -> dict[str, Any]:
-        part = _one_of(content, "part", self._tables)
-        table = self._tables[part]
+        table = self._views[_one_of(content, "part", self._views)].table
         arm = None if content.get("side") is None else _one_of(content, "side", table.arms)
-        row, trial = _number(content, "row", 0, len(table) - 1), _number(content, "trial", 0, 10_000)
+        row, trial = _number(content, "row", 0, len(table) - 1), _number(content, "trial", 0, MOST_TRIALS)
         found = full_text(table, row, _text(content, "title", 200), arm, trial)
         if found is None:
             raise ValueError("no such text")
         return {"text": found}
 
     def _answer_reveal(self, content: Mapping[str, Any]) -> dict[str, Any]:
-        part, query = self._question(content)
-        table, why = self._tables[part], _text(content, "why", 2_000)
-        if table.hidden is None or self._record is None:
+        view, why = self._asked(content), _text(content, "why", 2_000)
+        hidden = view.table.hidden
+        if hidden is None or self._record is None:
             raise ValueError("nothing is hidden here")
-        view = self._view(part, query)
         if content.get("at") is None:
-            rows = self._hidden(part, view)
+            rows = view.hidden
             if len(rows) != _number(content, "expected", 1, MOST_REVEALED):
                 raise ValueError("the view has changed")
         else:
-            rows = [int(view.order[_number(content, "at", 0, len(view.order) - 1)])]
-        self._record([str(table.ids[row]) for row in rows], why)
-        table.hidden[rows] = False
-        self._kept.clear()
-        return {"revealed": len(rows), "unread": table.unread}
+            rows = [_row(content, view)]
+        self._record([str(view.table.ids[row]) for row in rows], why)
+        hidden[rows] = False
+        return {"revealed": len(rows), "unread": view.table.unread}
 
-    # views -------------------------------------------------------------------------------------------------
-
-    def _question(self, content: Mapping[str, Any]) -> tuple[str, Query]:
-        """The part and the query of a message, each value one that this widget offers."""
-        part = _one_of(content, "part", self._tables)
-        table, views = self._tables[part], self._views[part]
-        arm = _one_of(content, "arm", table.candidates)
+    def _asked(self, content: Mapping[str, Any]) -> RowView:
+        """The view that a message is about, each value of its query one that this widget offers."""
+        views = self._views[_one_of(content, "part", self._views)]
+        arm = _one_of(content, "arm", views.table.candidates)
         descending = content.get("descending", False)
         if type(descending) is not bool:
             raise TypeError("descending")
-        return part, Query(
+        query = Query(
             arm=arm,
             kind=_one_of(content, "kind", KIND_FILTERS),
             slice=_one_of(content, "slice", ["", *views.slice_ids]),
-            mode=_one_of(content, "mode", ["", *table.modes]),
+            mode=_one_of(content, "mode", ["", *views.table.modes]),
             text=_text(content, "text", LONGEST_SEARCH),
-            sort=_one_of(content, "sort", ["", *views.columns(arm)]),
+            sort=_one_of(content, "sort", ["", *views.table.columns(arm)]),
             descending=descending,
         )
+        return views.make(query)
 
-    def _view(self, part: str, query: Query) -> RowView:
-        key = (part, query, self._tables[part].unread)
-        if key not in self._kept:
-            while len(self._kept) >= KEPT_VIEWS:
-                del self._kept[next(iter(self._kept))]
-            self._kept[key] = self._views[part].make(query)
-        return self._kept[key]
 
-    def _hidden(self, part: str, view: RowView) -> list[int]:
-        hidden = self._tables[part].hidden
-        rows: list[int] = [] if hidden is None else view.order[hidden[view.order]].tolist()
-        return rows
-
-    def _first_arm(self, part: str) -> str:
-        candidates = self._tables[part].candidates
-        return self._arm if self._arm in candidates else candidates[0]
+def _row(content: Mapping[str, Any], view: RowView) -> int:
+    return int(view.order[_number(content, "at", 0, len(view.order) - 1)])
 
 
 def _text(content: Mapping[str, Any], name: str, longest: int) -> str:

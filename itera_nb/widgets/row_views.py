@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -14,11 +14,10 @@ from itera_nb.diagnosis.diffs import DIFFERENCES, KINDS
 from itera_nb.scoring.evidence import Floats
 from itera_nb.source.slices import slice_id
 
-from .rows import RowTable, Texts, text, whole
+from .rows import OUTPUTS, RowTable, Texts, text, whole
 
-BINS, BARS, CHUNK = 24, 8, 100_000
+BINS, BARS, CHUNK, KEPT_VIEWS = 24, 8, 100_000, 4
 LONGEST_SEARCH = 200
-OUTPUTS = ("output:base", "output:arm")
 Order = NDArray[np.int32]
 _DIFFERENT = np.array([KINDS.index(kind) for kind in DIFFERENCES], dtype=np.int8)
 
@@ -62,6 +61,13 @@ class RowView:
     counts: dict[str, int]
     summaries: dict[str, dict[str, Any]]
 
+    @property
+    def hidden(self) -> list[int]:
+        """Its rows whose text may not be shown yet."""
+        hidden = self.table.hidden
+        rows: list[int] = [] if hidden is None else self.order[hidden[self.order]].tolist()
+        return rows
+
     @cached_property
     def _differences(self) -> NDArray[np.int64]:
         return np.flatnonzero(np.isin(self.table.kinds(self.arm)[self.order], _DIFFERENT))
@@ -74,12 +80,13 @@ class RowView:
 
 
 class Views:
-    """Makes the views of one table; keeps what is slow to make and small: bins, and the last sort."""
+    """Makes the views of one table; keeps what is slow to make and small: views, bins, and the last sort."""
 
     def __init__(self, table: RowTable) -> None:
         self.table = table
-        self._bins: dict[tuple[str, str], _Bins] = {}
-        self._sorted: tuple[tuple[str, str, bool, int], Order] | None = None
+        self._kept = lru_cache(KEPT_VIEWS)(self._make)
+        self._sorted = lru_cache(1)(self._sort)
+        self._bins = cache(lambda arm, number: _Bins.of(table.values(arm, number)))
         self._slices = {
             slice_id(column, name): (column, code)
             for column, labels in table.slices.items()
@@ -91,19 +98,15 @@ class Views:
         """The slices that a query may name."""
         return list(self._slices)
 
-    def columns(self, arm: str) -> list[str]:
-        """Keys of the columns that a query may sort by, in the order of the grid."""
-        table = self.table
-        modes = ["modes"] if table.modes else []
-        slices = [f"slice:{name}" for name in table.slices]
-        return ["id", "kind", *OUTPUTS, *table.numbers(arm)[:3], *modes, *slices, *table.numbers(arm)[3:]]
-
     def make(self, query: Query) -> RowView:
-        """The rows of a query, counted and summed up.
+        """The rows of a query, counted and summed up; the last few views are kept.
 
         Raises:
             KeyError: An arm, slice, mode or column that the table does not have.
         """
+        return self._kept(query, self.table.unread)
+
+    def _make(self, query: Query, _unread: int) -> RowView:
         table, kinds = self.table, self.table.kinds(query.arm)
         mask = self._mask(query)
         found = np.bincount(kinds if mask is None else kinds[mask], minlength=len(KINDS))
@@ -112,7 +115,7 @@ class Views:
             wanted = _DIFFERENT if query.kind == "different" else [KINDS.index(query.kind)]
             of_kind = np.isin(kinds, wanted)
             mask = of_kind if mask is None else mask & of_kind
-        order = self._order(query)
+        order = self._sorted(query.arm, query.sort, query.descending, table.unread)
         order = order if mask is None else order[mask[order]]
         return RowView(table, query.arm, order, counts, self._summaries(query.arm, order))
 
@@ -148,42 +151,33 @@ class Views:
                 found[at] |= _holds(column, at, wanted)
         return found
 
-    def _order(self, query: Query) -> Order:
-        if not query.sort:
-            return np.arange(len(self.table), dtype=np.int32)
-        key = (query.arm, query.sort, query.descending, self.table.unread)
-        if self._sorted is None or self._sorted[0] != key:
-            self._sorted = (key, self._sort(query))
-        return self._sorted[1]
-
-    def _sort(self, query: Query) -> Order:
-        table, column = self.table, query.sort
-        if column not in self.columns(query.arm):
+    def _sort(self, arm: str, column: str, descending: bool, _unread: int) -> Order:
+        table = self.table
+        if not column:
+            return np.arange(len(table), dtype=np.int32)
+        if column not in table.columns(arm):
             raise KeyError(column)
         if column == "id":
-            return _sorted_texts(table.ids, None, descending=query.descending)
+            return _sorted_texts(table.ids, None, descending=descending)
         if column in OUTPUTS:
-            arm = query.arm if column == "output:arm" else table.baseline
-            return _sorted_texts(table.arms[arm].output[0], table.hidden, descending=query.descending)
+            side = table.arms[arm if column == "output:arm" else table.baseline]
+            return _sorted_texts(side.output[0], table.hidden, descending=descending)
         values: NDArray[Any]
         if column == "kind":
-            values = table.kinds(query.arm)
+            values = table.kinds(arm)
         elif column == "modes":
-            values = _modes(table, query.arm)
+            values = _modes(table, arm)
         elif column.startswith("slice:"):
             values = table.slices[column.removeprefix("slice:")].codes
         else:
-            values = table.values(query.arm, column)
-        order = np.argsort(-values if query.descending else values, kind="stable")
-        return order.astype(np.int32)
+            values = table.values(arm, column)
+        return np.argsort(-values if descending else values, kind="stable").astype(np.int32)
 
     def _summaries(self, arm: str, order: Order) -> dict[str, dict[str, Any]]:
         table, every = self.table, len(order) == len(self.table)
         found: dict[str, dict[str, Any]] = {}
         for number in table.numbers(arm):
-            if (arm, number) not in self._bins:
-                self._bins[arm, number] = _Bins.of(table.values(arm, number))
-            found[number] = self._bins[arm, number].summary(None if every else order)
+            found[number] = self._bins(arm, number).summary(None if every else order)
         for column, labels in table.slices.items():
             total = np.bincount(labels.codes, minlength=len(labels.names))
             shown = total if every else np.bincount(labels.codes[order], minlength=len(labels.names))

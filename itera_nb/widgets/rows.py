@@ -23,6 +23,7 @@ from itera_nb.stats.paired import row_means
 if TYPE_CHECKING:
     import pandas as pd
 
+OUTPUTS = ("output:base", "output:arm")
 Texts: TypeAlias = Sequence[Any]
 """One value a row; whatever has a length and items."""
 
@@ -107,6 +108,12 @@ class RowTable:
         """Whether this row's text may not be shown yet."""
         return self.hidden is not None and bool(self.hidden[row])
 
+    def shown_modes(self, arm: str, row: int) -> list[str]:
+        """The failure modes that an arm shows on a row."""
+        masks = self.arms[arm].modes
+        mask = 0 if masks is None else int(masks[row])
+        return [name for bit, name in enumerate(self.modes) if mask >> bit & 1]
+
     def kinds(self, arm: str) -> NDArray[np.int8]:
         """Each row's place in `KINDS` for an arm against the baseline; kept."""
         if arm not in self._kinds:
@@ -120,62 +127,22 @@ class RowTable:
         there = {"severity": self.severity, "cost": other.cost, "latency": other.latency}
         return ["delta", "base", "arm", *(name for name, values in there.items() if values is not None)]
 
-    def values(self, arm: str, number: str) -> Floats:
-        """A numeric column: fractions for scores, USD for cost, milliseconds for latency."""
+    def columns(self, arm: str) -> list[str]:
+        """Keys of the grid's columns, in their order."""
+        scores, others = self.numbers(arm)[:3], self.numbers(arm)[3:]
+        modes = ["modes"] if self.modes else []
+        return ["id", "kind", *OUTPUTS, *scores, *modes, *(f"slice:{name}" for name in self.slices), *others]
+
+    def values(self, arm: str, number: str, at: slice | NDArray[Any] = slice(None)) -> Floats:
+        """A numeric column at these rows: fractions for scores, USD for cost, milliseconds for latency."""
         one, two = self.arms[arm], self.arms[self.baseline]
         if number == "delta":
-            return row_means(one.score) - row_means(two.score)
+            return row_means(one.score[at]) - row_means(two.score[at])
         if number in {"base", "arm"}:
-            return row_means((two if number == "base" else one).score)
+            return row_means((two if number == "base" else one).score[at])
         found = {"severity": self.severity, "cost": one.cost, "latency": one.latency}[number]
         assert found is not None, number
-        return found
-
-
-def frame_table(
-    frame: pd.DataFrame,
-    *,
-    id: str,  # noqa: A002 - the column's name, as everywhere
-    arms: Sequence[str],
-    slices: Sequence[str] = (),
-    texts: Sequence[str] = (),
-    fail_below: float = 0.5,
-) -> RowTable:
-    """The table of a frame with one line a row; nothing is copied.
-
-    Args:
-        frame: For each arm the columns `output:ARM`, `score:ARM` and, if there, `cost:ARM` (USD) and
-            `latency:ARM` (milliseconds).
-        id: Its column of row ids.
-        arms: The arms, the baseline first.
-        slices: Columns of few values.
-        texts: Columns to read beside the outputs.
-        fail_below: A row passes from this score on.
-
-    Raises:
-        KeyError: If a column is missing.
-    """
-
-    def numbers(name: str) -> Floats | None:
-        return frame[name].to_numpy(dtype=np.float64) if name in frame else None
-
-    columns = {
-        arm: ArmColumns(
-            frame[f"score:{arm}"].to_numpy(dtype=np.float64),
-            (frame[f"output:{arm}"].array,),
-            cost=numbers(f"cost:{arm}"),
-            latency=numbers(f"latency:{arm}"),
-        )
-        for arm in arms
-    }
-    return RowTable(
-        ids=frame[id].array,
-        arms=columns,
-        baseline=arms[0],
-        texts={name: frame[name].array for name in texts},
-        slices={name: labels_of(frame[name]) for name in slices},
-        fail_below=fail_below,
-    )
+        return found[at]
 
 
 def labels_of(values: pd.Series[Any]) -> Labels:
@@ -216,15 +183,8 @@ def block(table: RowTable, arm: str, order: NDArray[np.int32], first: int, count
         "output:arm": [other for _, other in pairs],
         "modes": None if one.modes is None else one.modes[at].tolist(),
         **{f"slice:{name}": labels.codes[at].tolist() for name, labels in table.slices.items()},
-        **{name: _plain(_at(table, arm, name, at)) for name in table.numbers(arm)},
+        **{name: _plain(table.values(arm, name, at)) for name in table.numbers(arm)},
     }
-
-
-def _at(table: RowTable, arm: str, number: str, at: NDArray[np.int32]) -> Floats:
-    if number in {"severity", "cost", "latency"}:
-        return table.values(arm, number)[at]
-    one, two = (row_means(table.arms[name].score[at]) for name in (arm, table.baseline))
-    return {"delta": one - two, "base": two, "arm": one}[number]
 
 
 def _plain(values: Floats) -> list[float | None]:
@@ -279,14 +239,13 @@ def _side(table: RowTable, arm: str, row: int, trial: int, *, hidden: bool) -> d
     columns = table.arms[arm]
     scores = np.atleast_1d(columns.score[row])
     at = min(trial, len(columns.output) - 1)
-    mask = 0 if columns.modes is None else int(columns.modes[row])
     notes = {} if hidden else {title: values[at][row] for title, values in columns.notes.items()}
     return {
         "arm": arm,
         "trial": at,
         "trials": _plain(scores),
         "score": _plain(row_means(scores[None, :]))[0],
-        "modes": [name for bit, name in enumerate(table.modes) if mask >> bit & 1],
+        "modes": table.shown_modes(arm, row),
         "cost": None if columns.cost is None else _plain(columns.cost[[row]])[0],
         "latency": None if columns.latency is None else _plain(columns.latency[[row]])[0],
         "output": None if hidden else _part("output", columns.output[at][row]),

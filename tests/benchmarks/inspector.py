@@ -33,7 +33,7 @@ import gc, os, warnings; warnings.simplefilter("ignore")
 import anywidget, numpy as np, pandas as pd, psutil, pyarrow as pa, pyarrow.compute as pc
 import ipydatagrid, itables
 from itera_nb.widgets.row_diff import Inspector
-from itera_nb.widgets.rows import frame_table
+from itera_nb.widgets.rows import ArmColumns, RowTable, labels_of
 itables.init_notebook_mode(all_interactive=False, connected=False)
 
 def make(n):
@@ -58,7 +58,13 @@ gc.collect(); before = psutil.Process().memory_info().rss
 size = int(frame.memory_usage(deep=True).sum())
 """
 OURS = """
-table = frame_table(frame, id="id", arms=["base", "candidate", "second"], slices=["tenant"], texts=["question"])
+def columns(arm):
+    score, cost, latency = (frame[f"{name}:{arm}"].to_numpy() for name in ("score", "cost", "latency"))
+    return ArmColumns(score, (frame[f"output:{arm}"].array,), cost=cost, latency=latency)
+table = RowTable(
+    ids=frame["id"].array, baseline="base", arms={arm: columns(arm) for arm in ("base", "candidate", "second")},
+    texts={"question": frame["question"].array}, slices={"tenant": labels_of(frame["tenant"])},
+)
 inspector = Inspector({"rows": table}); inspector
 """
 MEMORY = """
