@@ -25,6 +25,8 @@ DOORS = (*FILES, "notebooks", "runs", "runs/jobs")
 class NotHereError(IteraError):
     """There is no such thing below the root, or it is not the server's to show: one answer for both."""
 
+    status = 404
+
 
 class Root:
     """The server's root folder.

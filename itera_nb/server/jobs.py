@@ -36,6 +36,8 @@ BUSY_SECONDS = 10.0
 class BusyError(IteraError):
     """Another job of this experiment is running."""
 
+    status = 423
+
 
 @validated(frozen=True, slots=True, config=STRICT)
 class Job:

@@ -1,8 +1,14 @@
-"""The description of the REST interface: OpenAPI 3.1, served at `/itera/openapi.json`."""
+"""The description of the REST interface: OpenAPI 3.1, served at `/itera/openapi.json`.
+
+Each method of a handler says with `operation` what it takes and answers; its docstring is the summary.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from tornado.web import authenticated
 
 from itera_nb import __version__
 from itera_nb.protocol import PHASES
@@ -10,6 +16,7 @@ from itera_nb.protocol import PHASES
 from .actions import IDS
 from .jobs import ID
 
+Method = TypeVar("Method", bound=Callable[..., Any])
 Schema = dict[str, Any]
 TEXT: Schema = {"type": "string"}
 TEXT_OR_NULL: Schema = {"type": ["string", "null"]}
@@ -23,22 +30,19 @@ LOCKED: Schema = {"type": "array", "items": {"enum": ["frame", "metric", "arms"]
 ACTOR: Schema = {"enum": ["you", "itera", "custodian"]}
 
 
-def _record(properties: dict[str, Schema], **more: Any) -> Schema:
+def record(properties: dict[str, Schema]) -> Schema:
     """An object with exactly these keys, all of them there."""
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": list(properties),
-        "additionalProperties": False,
-        **more,
-    }
+    required = list(properties)
+    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
 
 
-def _list(items: Schema) -> Schema:
+def many(items: Schema) -> Schema:
+    """A list of these."""
     return {"type": "array", "items": items}
 
 
-def _ref(name: str) -> Schema:
+def ref(name: str) -> Schema:
+    """One of `SCHEMAS` by its name."""
     return {"$ref": f"#/components/schemas/{name}"}
 
 
@@ -57,7 +61,7 @@ SUMMARY: dict[str, Schema] = {
     "broken": {**TEXT_OR_NULL, "description": "Why it cannot be read, in a sentence."},
     "reading": {**YES_OR_NO, "description": "Its ledger is being read: ask again in a second."},
 }
-STEP = _record(
+STEP = record(
     {
         "id": {"enum": list(PHASES)},
         "title": TEXT,
@@ -69,7 +73,7 @@ STEP = _record(
         "notebook": TEXT,
     }
 )
-SEAL = _record(
+SEAL = record(
     {
         "state": {"enum": ["none", "sealed", "opened", "decided"]},
         "at": TIME_OR_NULL,
@@ -80,29 +84,29 @@ SEAL = _record(
     }
 )
 SCHEMAS: dict[str, Schema] = {
-    "Summary": _record(SUMMARY),
-    "Detail": _record(
+    "Summary": record(SUMMARY),
+    "Detail": record(
         {
             **SUMMARY,
             "text": {**TEXT, "description": "Where it stands, in one line."},
-            "phases": _list(STEP),
+            "phases": many(STEP),
             "seal": SEAL,
-            "figures": _list(_record({"id": TEXT, "label": TEXT, "value": TEXT, "note": TEXT})),
-            "ledger": _list(_record({"seq": COUNT, "type": TEXT, "at": TEXT, "text": TEXT})),
-            "actions": _list(_ref("Action")),
-            "job": _or_null(_ref("Job")),
+            "figures": many(record({"id": TEXT, "label": TEXT, "value": TEXT, "note": TEXT})),
+            "ledger": many(record({"seq": COUNT, "type": TEXT, "at": TEXT, "text": TEXT})),
+            "actions": many(ref("Action")),
+            "job": _or_null(ref("Job")),
         }
     ),
-    "Action": _record(
+    "Action": record(
         {
             "id": {"enum": list(IDS)},
             "label": TEXT,
             "enabled": YES_OR_NO,
-            "refusal": _or_null(_ref("Refusal")),
+            "refusal": _or_null(ref("Refusal")),
             "confirm": {**TEXT_OR_NULL, "description": "What a person is asked before it starts."},
         }
     ),
-    "Refusal": _record(
+    "Refusal": record(
         {
             "safeguard": TEXT,
             "what": TEXT,
@@ -112,7 +116,7 @@ SCHEMAS: dict[str, Schema] = {
             "record": {"type": ["integer", "null"]},
         }
     ),
-    "Job": _record(
+    "Job": record(
         {
             "id": {"type": "string", "pattern": f"^{ID.pattern}$"},
             "path": TEXT,
@@ -120,9 +124,9 @@ SCHEMAS: dict[str, Schema] = {
             "state": {"enum": ["running", "done", "failed", "interrupted"]},
             "started": TIME,
             "ended": TIME_OR_NULL,
-            "progress": _or_null(_record({"label": TEXT, "done": COUNT, "total": COUNT, "text": TEXT})),
+            "progress": _or_null(record({"label": TEXT, "done": COUNT, "total": COUNT, "text": TEXT})),
             "message": TEXT_OR_NULL,
-            "refusal": _or_null(_ref("Refusal")),
+            "refusal": _or_null(ref("Refusal")),
             "html": {
                 **TEXT_OR_NULL,
                 "description": "Of one ended job: what it left to look at. From a file in the experiment's "
@@ -131,8 +135,8 @@ SCHEMAS: dict[str, Schema] = {
             "page": TEXT_OR_NULL,
         }
     ),
-    "Chip": _record({"experiment": TEXT_OR_NULL, "phase": PHASE, "locked": LOCKED, "text": TEXT}),
-    "Made": _record({"path": TEXT, "notebook": TEXT}),
+    "Chip": record({"experiment": TEXT_OR_NULL, "phase": PHASE, "locked": LOCKED, "text": TEXT}),
+    "Made": record({"path": TEXT, "notebook": TEXT}),
     "New": {
         "type": "object",
         "description": "Paths are relative to the server's root. `demo` makes the example instead.",
@@ -141,7 +145,7 @@ SCHEMAS: dict[str, Schema] = {
             "demo": YES_OR_NO,
             **dict.fromkeys(("name", "data", "expected", "baseline", "id", "cluster", "model"), TEXT),
             **dict.fromkeys(("min_effect", "question", "hypothesis", "ref"), TEXT),
-            **dict.fromkeys(("arms", "slices", "inputs"), _list(TEXT)),
+            **dict.fromkeys(("arms", "slices", "inputs"), many(TEXT)),
         },
         "required": ["under"],
         "additionalProperties": False,
@@ -150,12 +154,12 @@ SCHEMAS: dict[str, Schema] = {
             {"required": ["name", "data", "expected", "baseline", "arms"]},
         ],
     },
-    "Wanted": _record({"path": TEXT, "action": {"enum": list(IDS)}, "confirmed": YES_OR_NO})
+    "Wanted": record({"path": TEXT, "action": {"enum": list(IDS)}, "confirmed": YES_OR_NO})
     | {"required": ["path", "action"]},
-    "Answer": _record({"path": TEXT, "safeguard": TEXT, "why": TEXT}),
-    "Recorded": _record({"text": TEXT}),
-    "Error": _record({"error": _record({"what": TEXT, "where": TEXT, "fix": TEXT})}),
-    "Refused": _record({"refusal": _ref("Refusal")}),
+    "Answer": record({"path": TEXT, "safeguard": TEXT, "why": TEXT}),
+    "Recorded": record({"text": TEXT}),
+    "Error": record({"error": record({"what": TEXT, "where": TEXT, "fix": TEXT})}),
+    "Refused": record({"refusal": ref("Refusal")}),
 }
 PATH = {
     "name": "path",
@@ -168,84 +172,58 @@ JOB_ID: Schema = {"type": "string", "pattern": f"^{ID.pattern}$"}
 JOB = {"name": "id", "in": "path", "required": True, "schema": JOB_ID}
 
 
-def _answer(schema: Schema, kind: str = "application/json", text: str = "The answer.") -> dict[str, Any]:
+def answer(schema: Schema, kind: str = "application/json", text: str = "The answer.") -> dict[str, Any]:
+    """A response with this schema."""
     return {"description": text, "content": {kind: {"schema": schema}}}
 
 
-def _operation(
-    name: str,
-    summary: str,
-    answers: dict[str, Any],
-    *,
-    parameters: tuple[Any, ...] = (),
-    body: str | None = None,
-) -> dict[str, Any]:
-    described: dict[str, Any] = {"operationId": name, "summary": summary, "parameters": list(parameters)}
-    if body is not None:
-        content = {"application/json": {"schema": _ref(body)}}
-        described["requestBody"] = {"required": True, "content": content}
-    error = _answer(_ref("Error"), text="What is wrong, where, and how to go on.")
-    return {**described, "responses": {**answers, "4XX": error}}
+JOB_ANSWER = answer(ref("Job"))
+REFUSED = answer(ref("Refused"), text="The protocol does not allow this now.")
+ERROR = answer(ref("Error"), text="What is wrong, where, and how to go on.")
 
 
-def document() -> dict[str, Any]:
-    """The whole description; every answer of the server fits it (tested)."""
-    jobs = _record({"jobs": _list(_ref("Job"))})
-    experiments = _record({"experiments": _list(_ref("Summary"))})
-    refused = _answer(_ref("Refused"), text="The protocol does not allow this now.")
-    job = _answer(_ref("Job"))
-    events = _answer(
-        TEXT, "text/event-stream", 'An event "job" whose data is a Job, at every change; ends with the job.'
-    )
-    paths = {
-        "/itera/experiments": {
-            "get": _operation(
-                "listExperiments", "Every experiment, newest first", {"200": _answer(experiments)}
-            ),
-            "post": _operation(
-                "makeExperiment", "A new experiment", {"201": _answer(_ref("Made"))}, body="New"
-            ),
-        },
-        "/itera/experiment": {
-            "get": _operation(
-                "getExperiment", "One experiment", {"200": _answer(_ref("Detail"))}, parameters=(PATH,)
-            )
-        },
-        "/itera/notebook": {
-            "get": _operation(
-                "getNotebook", "What a toolbar says", {"200": _answer(_ref("Chip"))}, parameters=(PATH,)
-            )
-        },
-        "/itera/answers": {
-            "post": _operation(
-                "answer",
-                "A person's reason where a safeguard asks",
-                {"200": _answer(_ref("Recorded")), "409": refused},
-                body="Answer",
-            )
-        },
-        "/itera/jobs": {
-            "get": _operation(
-                "listJobs", "Every job, newest first", {"200": _answer(jobs)}, parameters=(PATH,)
-            ),
-            "post": _operation("startJob", "Start an action", {"201": job, "409": refused}, body="Wanted"),
-        },
-        "/itera/jobs/{id}": {
-            "get": _operation("getJob", "One job", {"200": job}, parameters=(PATH, JOB)),
-            "delete": _operation("interruptJob", "Interrupt a job", {"202": job}, parameters=(PATH, JOB)),
-        },
-        "/itera/jobs/{id}/events": {
-            "get": _operation("watchJob", "Follow a job", {"200": events}, parameters=(PATH, JOB))
-        },
-        "/itera/openapi.json": {
-            "get": _operation("describe", "This document", {"200": _answer({"type": "object"})})
-        },
-    }
+def operation(
+    name: str, answers: Mapping[str, Schema], *parameters: Schema, body: str | None = None
+) -> Callable[[Method], Method]:
+    """Describe a handler's method, and let in only who is logged in.
+
+    Args:
+        name: Its `operationId`.
+        answers: Status -> response.
+        parameters: What stands in the address.
+        body: The schema of the request's body.
+    """
+
+    def described(method: Method) -> Method:
+        told: dict[str, Any] = {
+            "operationId": name,
+            "summary": (method.__doc__ or "").partition("\n")[0].rstrip("."),
+            "parameters": list(parameters),
+            "responses": {**answers, "4XX": ERROR},
+        }
+        if body is not None:
+            told["requestBody"] = {"required": True, "content": {"application/json": {"schema": ref(body)}}}
+        guarded: Method = authenticated(method)
+        guarded.operation = told  # type: ignore[attr-defined]
+        return guarded
+
+    return described
+
+
+def document(routes: Mapping[str, type]) -> dict[str, Any]:
+    """The whole description of path -> handler; every answer of the server fits it (tested)."""
     return {
         "openapi": "3.1.0",
         "info": {"title": "itera-nb", "version": __version__},
         "security": [{"token": []}],
-        "paths": paths,
+        "paths": {
+            path: {
+                name: method.operation
+                for name, method in vars(handler).items()
+                if hasattr(method, "operation")
+            }
+            for path, handler in routes.items()
+        },
         "components": {
             "schemas": SCHEMAS,
             "securitySchemes": {"token": {"type": "apiKey", "in": "header", "name": "Authorization"}},

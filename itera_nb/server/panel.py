@@ -84,7 +84,7 @@ class Panel:
         entry = self._entry(folder)
         self._refresh(entry, wait=True)
         job = next(jobs.every(folder), None)
-        shown = self.job(job, folder) if job else None
+        shown = self.shown(job, folder) if job else None
         return {**entry.summary, "reading": False, **entry.detail, "job": shown}
 
     def state(self, relative: str) -> tuple[Experiment, State]:
@@ -117,7 +117,30 @@ class Panel:
         phase = path.stem if path.stem in PHASES else None
         return {"experiment": found["path"], "phase": phase, "locked": found["locked"], "text": found["text"]}
 
-    def job(self, job: jobs.Job, folder: Path, *, html: bool = False) -> dict[str, Any]:
+    def every_job(self, relative: str) -> list[dict[str, Any]]:
+        """Every job of an experiment, the newest first.
+
+        Raises:
+            NotHereError: If there is no such experiment.
+        """
+        folder = self.root.experiment(relative)
+        return [self.shown(job, folder) for job in jobs.every(folder)]
+
+    def job(self, relative: str, id_: str, *, interrupt: bool = False) -> dict[str, Any]:
+        """One job, with what it left to look at; with `interrupt` it is asked to stop.
+
+        Raises:
+            NotHereError: If there is none.
+        """
+        folder = self.root.experiment(relative)
+        found = jobs.load(folder, id_)
+        if found is None:
+            raise NotHereError("this experiment has no such job", fix="list them: /itera/jobs")
+        if interrupt:
+            jobs.interrupt(found)
+        return self.shown(found, folder, html=True)
+
+    def shown(self, job: jobs.Job, folder: Path, *, html: bool = False) -> dict[str, Any]:
         """A job as requests see it; `html` adds what it left to look at."""
         shown = asdict(job)
         del shown["pid"]

@@ -15,8 +15,7 @@ from typing import Any, TypeVar
 from jupyter_server.base.handlers import APIHandler
 from jupyter_server.utils import url_path_join
 from tornado.iostream import StreamClosedError
-from tornado.web import Application, HTTPError
-from tornado.web import authenticated as tornado_authenticated
+from tornado.web import Application
 
 from itera_nb.exceptions import IteraError, Refusal
 from itera_nb.isolated import answered
@@ -24,21 +23,14 @@ from itera_nb.spec import hide_keys
 
 from . import jobs
 from .actions import IDS, Refused, actions
-from .folders import NotHereError, Root
-from .openapi import document
+from .folders import Root
+from .openapi import JOB, JOB_ANSWER, PATH, REFUSED, TEXT, answer, document, many, operation, record, ref
 from .panel import Panel
 
 T = TypeVar("T")
-Method = TypeVar("Method", bound=Callable[..., Any])
 LOOK_SECONDS = 0.25
 QUIET_SECONDS = 15.0
 MAX_BODY = 64 * 1024
-
-
-def authenticated(method: Method) -> Method:
-    """`tornado.web.authenticated`, with the method's type kept."""
-    wrapped: Method = tornado_authenticated(method)
-    return wrapped
 
 
 class _Handler(APIHandler):  # type: ignore[misc]
@@ -115,7 +107,7 @@ class _Handler(APIHandler):  # type: ignore[misc]
             return
         what, fix = self._reason, "see /itera/openapi.json"
         if isinstance(error, IteraError):
-            self.set_status(_STATUS.get(type(error), 400))
+            self.set_status(getattr(error, "status", 400))
             what, fix = error.what, error.fix
         elif status_code >= 500:
             fix = "this is a fault of itera-nb: please report it"
@@ -128,20 +120,17 @@ class _Handler(APIHandler):  # type: ignore[misc]
             super().log_exception(typ, value, tb)
 
 
-_STATUS: dict[type, int] = {NotHereError: 404, jobs.BusyError: 423}
-
-
 class ExperimentsHandler(_Handler):
     """The list of experiments, and new ones."""
 
-    @authenticated
+    @operation("listExperiments", {"200": answer(record({"experiments": many(ref("Summary"))}))})
     async def get(self) -> None:
-        """Every experiment below the root."""
+        """Every experiment, newest first."""
         self.reply({"experiments": await self.work(self.panel.summaries)})
 
-    @authenticated
+    @operation("makeExperiment", {"201": answer(ref("Made"))}, body="New")
     async def post(self) -> None:
-        """Make an experiment, or the demo's."""
+        """A new experiment, or the demo's."""
         body = self.body()
         under = self.panel.root.inside(self.text(body, "under"))
         request = {**body, "under": str(under), "root": str(self.panel.root.folder)}
@@ -154,27 +143,27 @@ class ExperimentsHandler(_Handler):
 class ExperimentHandler(_Handler):
     """One experiment."""
 
-    @authenticated
+    @operation("getExperiment", {"200": answer(ref("Detail"))}, PATH)
     async def get(self) -> None:
-        """Everything that the panel shows of it."""
+        """One experiment, with everything that the panel shows of it."""
         self.reply(await self.work(self.panel.detail, self.place))
 
 
 class NotebookHandler(_Handler):
     """What a notebook's toolbar says."""
 
-    @authenticated
+    @operation("getNotebook", {"200": answer(ref("Chip"))}, PATH)
     async def get(self) -> None:
-        """The experiment that a notebook belongs to."""
+        """What a notebook's toolbar says of its experiment."""
         self.reply(await self.work(self.panel.chip, self.place))
 
 
 class AnswersHandler(_Handler):
     """A person's answers to what safeguards ask."""
 
-    @authenticated
+    @operation("answer", {"200": answer(ref("Recorded")), "409": REFUSED}, body="Answer")
     async def post(self) -> None:
-        """Record a reason, which the conclusion prints."""
+        """A person's reason where a safeguard asks; the conclusion prints it."""
         body = self.body()
         folder = await self.work(self.panel.root.experiment, self.text(body, "path"))
         request = {name: self.text(body, name) for name in ("safeguard", "why")}
@@ -184,21 +173,17 @@ class AnswersHandler(_Handler):
 class JobsHandler(_Handler):
     """The jobs of an experiment."""
 
-    @authenticated
+    @operation("listJobs", {"200": answer(record({"jobs": many(ref("Job"))}))}, PATH)
     async def get(self) -> None:
-        """Every job, the newest first."""
-        self.reply({"jobs": await self.work(self._all, self.place)})
+        """Every job, newest first."""
+        self.reply({"jobs": await self.work(self.panel.every_job, self.place)})
 
-    @authenticated
+    @operation("startJob", {"201": JOB_ANSWER, "409": REFUSED}, body="Wanted")
     async def post(self) -> None:
         """Start an action."""
         body = self.body()
         path, action = self.text(body, "path"), self.text(body, "action")
         self.reply(await self.work(self._start, path, action, body.get("confirmed") is True), 201)
-
-    def _all(self, path: str) -> list[Any]:
-        folder = self.panel.root.experiment(path)
-        return [self.panel.job(job, folder) for job in jobs.every(folder)]
 
     def _start(self, path: str, action: str, confirmed: bool) -> Any:
         if action not in IDS:
@@ -209,47 +194,36 @@ class JobsHandler(_Handler):
             experiment.refuse(wanted.refusal)
         if wanted.confirm is not None and not confirmed:
             raise IteraError(f"a person answers this first: {wanted.confirm}", fix='send "confirmed": true')
-        return self.panel.job(jobs.start(experiment.folder, action), experiment.folder)
+        return self.panel.shown(jobs.start(experiment.folder, action), experiment.folder)
 
 
 class JobHandler(_Handler):
     """One job."""
 
-    @authenticated
+    @operation("getJob", {"200": JOB_ANSWER}, PATH, JOB)
     async def get(self, job: str) -> None:
-        """How it stands, with what it left to look at."""
-        self.reply(await self.work(self._job, self.place, job))
+        """One job, with what it left to look at."""
+        self.reply(await self.work(self.panel.job, self.place, job))
 
-    @authenticated
+    @operation("interruptJob", {"202": JOB_ANSWER}, PATH, JOB)
     async def delete(self, job: str) -> None:
-        """Interrupt it; what is finished is kept."""
-        self.reply(await self.work(self._interrupt, self.place, job), 202)
-
-    def _find(self, path: str, job: str) -> tuple[Path, jobs.Job]:
-        folder = self.panel.root.experiment(path)
-        found = jobs.load(folder, job)
-        if found is None:
-            raise NotHereError("this experiment has no such job", fix="list them: /itera/jobs")
-        return folder, found
-
-    def _job(self, path: str, job: str) -> Any:
-        folder, found = self._find(path, job)
-        return self.panel.job(found, folder, html=True)
-
-    def _interrupt(self, path: str, job: str) -> Any:
-        folder, found = self._find(path, job)
-        jobs.interrupt(found)
-        return self.panel.job(found, folder, html=True)
+        """Interrupt a job; what is finished is kept."""
+        self.reply(await self.work(partial(self.panel.job, interrupt=True), self.place, job), 202)
 
 
-class EventsHandler(JobHandler):
+EVENTS = answer(
+    TEXT, "text/event-stream", 'An event "job" whose data is a Job, at every change; ends with the job.'
+)
+
+
+class EventsHandler(_Handler):
     """One job as server-sent events."""
 
-    @authenticated
+    @operation("watchJob", {"200": EVENTS}, PATH, JOB)
     async def get(self, job: str) -> None:
-        """An event "job" at every change, until the job has ended."""
+        """Follow a job, until it has ended."""
         path, before, quiet = self.place, None, 0.0
-        shown = await self.work(self._job, path, job)
+        shown = await self.work(self.panel.job, path, job)
         self.set_header("Content-Type", "text/event-stream")
         self.set_header("Cache-Control", "no-store")
         self.set_header("X-Accel-Buffering", "no")
@@ -264,23 +238,18 @@ class EventsHandler(JobHandler):
                 before = shown
                 await asyncio.sleep(LOOK_SECONDS)
                 quiet += LOOK_SECONDS
-                shown = await self.work(self._job, path, job)
+                shown = await self.work(self.panel.job, path, job)
         except StreamClosedError:
             return
-
-    @authenticated
-    async def delete(self, job: str) -> None:  # noqa: ARG002
-        """Not here: the job itself is deleted."""
-        raise HTTPError(405)
 
 
 class OpenApiHandler(_Handler):
     """The description of all this."""
 
-    @authenticated
+    @operation("describe", {"200": answer({"type": "object"})})
     async def get(self) -> None:
-        """OpenAPI 3.1."""
-        self.reply(document())
+        """This document."""
+        self.reply(document(ROUTES))
 
 
 ROUTES: dict[str, type[_Handler]] = {
