@@ -52,9 +52,9 @@ from itera_nb.verdict.bundle import pack
 from itera_nb.verdict.dev_check import check_judge, worksheet
 from itera_nb.verdict.preflight import conditions, phase_conditions, require_ready
 from itera_nb.widgets import inspection, live
-from itera_nb.widgets.checklist import checklist_view
 from itera_nb.widgets.frame_form import frame_form
 from itera_nb.widgets.gate_checklist import gate_form
+from itera_nb.widgets.live import checklist_view
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -102,8 +102,10 @@ class Root:
         try:
             if not (folder / TOML).is_file():
                 return False
+            self._confined(folder)
             for door in DOORS:
-                self._confined(folder / door)
+                if (folder / door).is_symlink():
+                    self._confined(folder / door)
             # A pipe would never be read to its end.
             return all(path.is_file() or not path.exists() for path in (folder / name for name in FILES))
         except (NotHereError, OSError, ValueError):

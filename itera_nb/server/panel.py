@@ -57,13 +57,12 @@ class Panel:
 
         One whose ledger has not been read yet is `reading`; ask again in a second.
         """
-        end = time.monotonic() + LIST_SECONDS
         # One that was asked for by its name is known before the next walk finds it.
         known = {*self.root.experiments(), *list(self._entries)}
         here = {folder for folder in known if self.root.holds_experiment(folder)}
         for gone in known - here:
             self._entries.pop(gone, None)
-        lines = []
+        lines, end = [], time.monotonic() + LIST_SECONDS
         # What was known before goes first: a large new ledger must not make the known ones wait.
         for entry in sorted(map(self._entry, here), key=lambda e: e.stamp is None):
             in_time = time.monotonic() < end

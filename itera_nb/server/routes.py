@@ -31,6 +31,7 @@ T = TypeVar("T")
 LOOK_SECONDS = 0.25
 QUIET_SECONDS = 15.0
 MAX_BODY = 64 * 1024
+SEE = "see /itera/openapi.json"
 
 
 class _Handler(APIHandler):  # type: ignore[misc]
@@ -65,11 +66,11 @@ class _Handler(APIHandler):  # type: ignore[misc]
         self.set_header("Cache-Control", "no-store")
         self.finish(json.dumps(value))
 
-    def body(self) -> dict[str, Any]:
-        """The request's JSON object.
+    def body(self, *texts: str) -> dict[str, Any]:
+        """The request's JSON object, with these texts in it.
 
         Raises:
-            IteraError: If it is none.
+            IteraError: If it is none, or one of them is missing or not a text.
         """
         if len(self.request.body) > MAX_BODY:
             raise IteraError("the request's body is larger than 64 KB", fix="send less")
@@ -78,18 +79,10 @@ class _Handler(APIHandler):  # type: ignore[misc]
         except (ValueError, RecursionError):
             value = None
         if not isinstance(value, dict):
-            raise IteraError("the request's body is not a JSON object", fix="see /itera/openapi.json")
-        return value
-
-    def text(self, body: dict[str, Any], name: str) -> str:
-        """A text of the request's body.
-
-        Raises:
-            IteraError: If it is missing or not a text.
-        """
-        value = body.get(name)
-        if not isinstance(value, str):
-            raise IteraError(f"{name} is missing or not a text", fix="see /itera/openapi.json")
+            raise IteraError("the request's body is not a JSON object", fix=SEE)
+        for name in texts:
+            if not isinstance(value.get(name), str):
+                raise IteraError(f"{name} is missing or not a text", fix=SEE)
         return value
 
     @property
@@ -105,7 +98,7 @@ class _Handler(APIHandler):  # type: ignore[misc]
             self.set_status(409)
             self.finish(json.dumps({"refusal": asdict(Refused.of(error))}))
             return
-        what, fix = self._reason, "see /itera/openapi.json"
+        what, fix = self._reason, SEE
         if isinstance(error, IteraError):
             self.set_status(getattr(error, "status", 400))
             what, fix = error.what, error.fix
@@ -131,8 +124,8 @@ class ExperimentsHandler(_Handler):
     @operation("makeExperiment", {"201": answer(ref("Made"))}, body="New")
     async def post(self) -> None:
         """A new experiment, or the demo's."""
-        body = self.body()
-        under = self.panel.root.inside(self.text(body, "under"))
+        body = self.body("under")
+        under = self.panel.root.inside(body["under"])
         request = {**body, "under": str(under), "root": str(self.panel.root.folder)}
         folder = Path(await self.isolated("create", request))
         self.panel.root.forget()
@@ -164,10 +157,9 @@ class AnswersHandler(_Handler):
     @operation("answer", {"200": answer(ref("Recorded")), "409": REFUSED}, body="Answer")
     async def post(self) -> None:
         """A person's reason where a safeguard asks; the conclusion prints it."""
-        body = self.body()
-        folder = await self.work(self.panel.root.experiment, self.text(body, "path"))
-        request = {name: self.text(body, name) for name in ("safeguard", "why")}
-        self.reply({"text": await self.isolated("answer", {**request, "folder": str(folder)})})
+        body = self.body("path", "safeguard", "why")
+        folder = await self.work(self.panel.root.experiment, body["path"])
+        self.reply({"text": await self.isolated("answer", {**body, "folder": str(folder)})})
 
 
 class JobsHandler(_Handler):
@@ -181,9 +173,9 @@ class JobsHandler(_Handler):
     @operation("startJob", {"201": JOB_ANSWER, "409": REFUSED}, body="Wanted")
     async def post(self) -> None:
         """Start an action."""
-        body = self.body()
-        path, action = self.text(body, "path"), self.text(body, "action")
-        self.reply(await self.work(self._start, path, action, body.get("confirmed") is True), 201)
+        body = self.body("path", "action")
+        confirmed = body.get("confirmed") is True
+        self.reply(await self.work(self._start, body["path"], body["action"], confirmed), 201)
 
     def _start(self, path: str, action: str, confirmed: bool) -> Any:
         if action not in IDS:

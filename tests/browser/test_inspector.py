@@ -20,7 +20,9 @@ HOSTILE = (
 )
 RTL = "\u202eevil\u202c שלום עולם \u0645\u0631\u062d\u0628\u0627"
 ANSI = "\x1b[31mred\x1b[0m\x07\x00 bell"
-SMUGGLED = "so\u00adft \U000e0041\u2064 \u3164 \N{HEAVY BLACK HEART}\ufe0f"  # nothing of it but the heart is seen
+SMUGGLED = (
+    "so\u00adft \U000e0041\u2064 \u3164 \N{HEAVY BLACK HEART}\ufe0f"  # nothing of it but the heart is seen
+)
 
 
 def table(*, hidden=None, n=N, outputs=None, ids=None):
@@ -286,7 +288,9 @@ def test_a_hand_made_message_gets_no_hidden_text(show):
 
 
 def test_hostile_rows_are_shown_literally(show):
-    outputs = [HOSTILE, RTL, ANSI, "x" * 300_000, "line\nline\ttab", "\u200bzero\u200b", SMUGGLED] + [HOSTILE] * 13
+    outputs = [HOSTILE, RTL, ANSI, "x" * 300_000, "line\nline\ttab", "\u200bzero\u200b", SMUGGLED] + [
+        HOSTILE
+    ] * 13
     page = show({"train": table(n=20, outputs=outputs, ids=[HOSTILE, *(f"r{i}\x1b[2J" for i in range(19))])})
     page.wait_for_selector(".itera-rd-title")
     text = page.locator(".itera-rd").inner_text()

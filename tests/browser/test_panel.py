@@ -1,6 +1,7 @@
 """The panel in a real JupyterLab: jobs that outlive tab and server, a user's own cells, and what is not answered."""
 
 import json
+import shutil
 import urllib.error
 import urllib.request
 from urllib.parse import quote
@@ -12,6 +13,7 @@ from panel_page import accessible, button, ended, new_project, open_panel, run, 
 from world import go
 
 import itera_nb
+from itera_nb.experiment import Experiment
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 SLOW_RULES = """\
@@ -38,6 +40,15 @@ def status(lab, path, token=None):
     except urllib.error.HTTPError as error:
         with error:
             return error.code, error.read().decode()
+
+
+def insert_own_cell(page):
+    """A cell at the end of the notebook in front, not saved: the panel does that."""
+    page.notebook.locator(".jp-Cell").last.click()
+    page.keyboard.press("Escape")
+    page.command("notebook:insert-cell-below")
+    page.keyboard.press("Enter")
+    page.keyboard.type("print(6 * 7)")
 
 
 def test_without_the_token_or_outside_the_root_nothing_is_said(lab, project):
@@ -90,11 +101,7 @@ def test_a_user_s_own_cells_survive_a_run_by_the_panel(lab, project, panel):
     experiment = project()
     page = panel(experiment, "1-source")
     run(page, "run:0-frame")
-    page.notebook.locator(".jp-Cell").last.click()
-    page.keyboard.press("Escape")
-    page.command("notebook:insert-cell-below")
-    page.keyboard.press("Enter")
-    page.keyboard.type("print(6 * 7)")  # not saved: the panel does that
+    insert_own_cell(page)
     run(page, "run:1-source")
     mine = page.notebook.locator(".jp-CodeCell").last
     mine.get_by_text("42", exact=True).wait_for()
@@ -103,6 +110,21 @@ def test_a_user_s_own_cells_survive_a_run_by_the_panel(lab, project, panel):
     saved = nbformat.read(experiment.folder / "notebooks" / "1-source.ipynb", as_version=4)
     assert saved.cells[-1].outputs[0].text == "42\n"
     assert page.problems == []
+
+
+def test_a_server_that_runs_in_the_experiment_saves_and_shows_what_is_open(browser, tmp_path):
+    made = new_project(tmp_path / "project").folder
+    with running_lab(tmp_path / "lab") as lab:
+        shutil.copytree(made, lab.root, dirs_exist_ok=True)
+        shutil.copy(tmp_path / "project" / "eval.csv", lab.root)
+        toml = lab.root / "experiment.toml"
+        toml.write_text(toml.read_text("utf-8").replace("../eval.csv", "eval.csv"), "utf-8")
+        page = open_panel(lab, browser, Experiment(lab.root))
+        insert_own_cell(page)
+        run(page, "run:0-frame")
+        page.notebook.locator(".jp-CodeCell").last.get_by_text("42", exact=True).wait_for()
+        assert page.problems == []
+        page.context.close()
 
 
 def test_a_safeguard_s_question_is_answered_in_the_panel(lab, project, panel):

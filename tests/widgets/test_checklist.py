@@ -2,12 +2,13 @@
 
 import pytest
 
+from itera_nb.exceptions import RecordError
 from itera_nb.protocol import PHASES
 from itera_nb.report.checklist import checklist
 from itera_nb.report.tables import message
 from itera_nb.verdict.preflight import Condition
 from itera_nb.widgets import live
-from itera_nb.widgets.checklist import Checklist
+from itera_nb.widgets.live import Checklist
 
 
 class Kernel:
@@ -100,6 +101,18 @@ def test_the_button_reads_again():
     said.append("two")
     listed.again.click()
     assert "two" in listed.list.value
+
+
+def test_a_record_that_cannot_be_read_is_said_where_the_list_stood():
+    answers = [message("one")]
+    listed = Checklist(None, lambda: answers.pop() if answers else _broken())
+    listed.again.click()
+    assert 'role="alert"' in listed.list.value
+    assert "the ledger was edited" in listed.list.value
+
+
+def _broken():
+    raise RecordError("the ledger was edited", fix="put the original back")
 
 
 def test_headless_there_is_only_html(make_experiment, kernel, monkeypatch):
