@@ -179,7 +179,7 @@ class FrameForm:
             lines = str(error).splitlines()
             self.message.value = said(f"{TOML} was edited meanwhile; {unwritten}", *lines, bad=True)
             return
-        edited: list[str] = []
+        self._rows, edited = None, []  # the edit may name another source
         if list(spec.arms) == list(self._arms):
             edited = self.fields.reload(text)
             self.refresh()

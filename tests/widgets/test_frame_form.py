@@ -224,6 +224,14 @@ def test_power_follows_the_fields_quickly(form):
     assert sorted(times)[2] < 0.3, "median of five, seconds"
 
 
+def test_power_is_of_the_source_that_the_edited_file_names(form, monkeypatch):
+    assert "power of 140 test rows" in form.power.value
+    monkeypatch.setattr(frame_form, "source_rows", lambda _: 1000)
+    form._experiment.toml.write_text(text_of(form).replace("data.csv", "more.csv"), "utf-8")
+    form.look()
+    assert "power of 700 test rows" in form.power.value
+
+
 def test_somebody_s_edit_in_the_file_is_taken_over_not_lost(form):
     put(form, "rule.min_effect", "0.07")
     put(form, "run.trials", "4")
