@@ -2,6 +2,8 @@
 
 import { Api, IJob } from './api';
 
+const DATA = 'data: ';
+
 /** Calls `onJob` with each state of the job; ends when the job ends, the stream breaks or `signal` aborts. */
 export async function followJob(
   api: Api,
@@ -22,21 +24,13 @@ export async function followJob(
       return;
     }
     text += decoder.decode(value, { stream: true });
-    const events = text.replace(/\r\n?/g, '\n').split('\n\n');
+    const events = text.split('\n\n');
     text = events.pop() ?? '';
     for (const event of events) {
-      const data = dataOf(event);
+      const data = event.split('\n').find(line => line.startsWith(DATA)); // none in what keeps the line open
       if (data) {
-        onJob(JSON.parse(data) as IJob);
+        onJob(JSON.parse(data.slice(DATA.length)) as IJob);
       }
     }
   }
-}
-
-function dataOf(event: string): string {
-  return event
-    .split('\n')
-    .filter(line => line.startsWith('data:'))
-    .map(line => line.slice('data:'.length))
-    .join('\n');
 }
