@@ -259,15 +259,19 @@ def _parse_code(path: Path) -> ast.Module:
 
 
 def _top_level_names(path: Path) -> set[str]:
+    """What a module binds when it is run, also in an `if`, a `try` or a `with`."""
     names: set[str] = set()
-    for node in _parse_code(path).body:
+    waiting: list[ast.AST] = [_parse_code(path)]
+    while waiting:
+        node = waiting.pop()
         if isinstance(node, _DEFINITION):
             names.add(node.name)
-        elif isinstance(node, ast.Assign | ast.AnnAssign | ast.ImportFrom | ast.Import):
-            names |= {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
-            names |= {
-                a.asname or a.name for n in ast.walk(node) if isinstance(n, ast.ImportFrom) for a in n.names
-            }
+        elif isinstance(node, ast.ImportFrom):
+            names |= {a.asname or a.name for a in node.names}
+        elif isinstance(node, ast.Name):
+            names.add(node.id)
+        else:
+            waiting += ast.iter_child_nodes(node)
     return names
 
 

@@ -99,10 +99,10 @@ def _train(experiment: Experiment) -> tuple[Mapping[str, Any], ...]:
     for row in sorted(rows, key=lambda row: lowest.get(str(row[spec.source.id]), 1.0)):
         entry = {c: v for c, v in row.items() if c in shown}
         entry["answers"] = found.get(str(row[spec.source.id]), {})
-        size += len(json.dumps(entry, default=str))
-        if size > MOST_TRAIN_CHARACTERS:
-            break
-        kept.append(entry)
+        characters = len(json.dumps(entry, default=str))
+        if size + characters <= MOST_TRAIN_CHARACTERS:  # a huge row is left out, not all after it
+            kept.append(entry)
+            size += characters
     return tuple(kept)
 
 

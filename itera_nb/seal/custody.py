@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from itera_nb.exceptions import IteraError, RecordError, Refusal
+from itera_nb.ledger import sync_folder
 from itera_nb.seal.recipients import Recipient, private_key, public_keys
 
 Mode: TypeAlias = Literal["keyring", "file"]
@@ -197,6 +198,7 @@ def write_private(path: Path, data: bytes, *, exclusive: bool = False) -> None:
             os.link(temporary, path)
         else:
             Path(temporary).replace(path)
+        sync_folder(path.parent)
     finally:
         Path(temporary).unlink(missing_ok=True)
 

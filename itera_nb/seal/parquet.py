@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 import pyrage
 
 from itera_nb.exceptions import IteraError, RecordError
+from itera_nb.ledger import sync_folder
 from itera_nb.seal.recipients import private_key, public_keys
 
 ROW_GROUP_ROWS = 65_536
@@ -89,6 +90,7 @@ class PartWriter:
         self._file.close()
         digest = file_sha256(self._temporary)
         self._temporary.replace(self._path)
+        sync_folder(self._path.parent)
         return SealedFile(digest, self._rows)
 
     def _flush(self) -> None:

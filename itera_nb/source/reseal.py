@@ -100,11 +100,14 @@ def finish(experiment: Experiment) -> None:
 @contextlib.contextmanager
 def _alone(experiment: Experiment) -> Iterator[None]:
     """One process at a time writes the parts anew; a dead one's lock is freed."""
-    try:
-        with FileLock(experiment.path("sealed", "reseal.lock"), timeout=0):
-            yield
-    except Timeout:
-        raise StoppedError("another process is resealing", fix="wait for it, then: itera status") from None
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(FileLock(experiment.path("sealed", "reseal.lock"), timeout=0))
+        except Timeout:
+            raise StoppedError(
+                "another process is resealing", fix="wait for it, then: itera status"
+            ) from None
+        yield
 
 
 def _finish(experiment: Experiment) -> None:

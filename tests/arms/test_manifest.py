@@ -239,6 +239,18 @@ def test_a_module_of_the_standard_librarys_name_is_refused(folder, shadow):
     assert caught.value.fix == "rename it"
 
 
+def test_a_target_may_stand_in_a_branch(folder):
+    folder.write(
+        "arms/b.py",
+        "try:\n    from fast import answer\nexcept ImportError:\n    def answer(row):\n        return 1\n"
+        "if True:\n    other = answer\n",
+    )
+    for name in ("answer", "other"):
+        assert closure(folder, f"arms/b.py:{name}") == {"arms/b.py"}
+    with pytest.raises(ArmError, match="does not define 'row'"):
+        closure(folder, "arms/b.py:row")
+
+
 @pytest.mark.parametrize(
     ("target", "words"),
     [

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import pytest
 from world import go
 
+from itera_nb.diagnosis import proposals
 from itera_nb.diagnosis.proposals import brief, parent_of, replace
 from itera_nb.diagnosis.proposer import Answer, Proposal, ProposalError, Replacement
 from itera_nb.exceptions import Refusal, StoppedError
@@ -62,7 +63,7 @@ BAD = {
 }
 
 
-def test_every_proposal_is_checked_and_leaves_only_files_of_its_own(make_experiment):
+def test_every_proposal_is_checked_and_leaves_only_files_of_its_own(make_experiment, monkeypatch):
     exp = make_experiment(rows=100, effect=0.2, preset="iterate", run="trials = 1", extra_toml="[iterate]\n")
     go(exp, until="dev")
     folder, state = exp.experiment.folder, lambda: exp.experiment.state
@@ -107,6 +108,11 @@ def test_every_proposal_is_checked_and_leaves_only_files_of_its_own(make_experim
         f"CANARY{n:05d}X" for n in range(100) if f"CANARY{n:05d}X" in said and f"CANARY{n:05d}X" not in known
     ]
     assert brief(exp.experiment).columns["tenant"] == ("acme", "zeta")
+
+    rows, shown = part_rows(exp.experiment, "train"), brief(exp.experiment).train
+    long = [{**r, "text": "x" * 70_000} if r["text"] == shown[0]["text"] else r for r in rows]
+    monkeypatch.setattr(proposals, "part_rows", lambda *_: long)
+    assert brief(exp.experiment).train == shown[1:], "a row that is too long hides no other"
 
 
 @pytest.fixture
