@@ -153,7 +153,7 @@ def noise_record(evidence: Evidence, arm: str, base: str, delta: Delta) -> Noise
     """
     one, two = evidence.scores[arm], evidence.scores[base]
     if not evidence.repeated(arm, base):
-        return NoiseRecord(0.0, 0.0, 0.0, False, None)
+        return NoiseRecord(0.0, 0.0, None, False, None)
     both = noise.rerun_noise(one, two)
     alone = both if evidence.pairwise else noise.rerun_noise(two, two)
     drift = None if both.deterministic else evidence.drift(arm)

@@ -90,11 +90,11 @@ class OverfitRecord:
 
 @dataclass(frozen=True, slots=True)
 class NoiseRecord:
-    """What changes when nothing is changed."""
+    """What changes when nothing is changed; `rerun_share` is null where one trial measured nothing."""
 
     floor: float
     rerun_sd: float
-    rerun_share: float
+    rerun_share: float | None
     deterministic: bool
     drift_p: float | None
 

@@ -145,7 +145,9 @@ def test_a_top_up_that_ends_before_its_record_is_finished(make_experiment, tmp_p
         open_and_decide(Experiment(exp.experiment.folder), ticket.nonce)
     monkeypatch.setattr(Experiment, "record", record)
     assert exp.experiment.state.pass_open
-    assert decide(exp)["verdict"]["records"][0]["n"] > 12
+    decided = decide(exp)["verdict"]["records"][0]
+    assert decided["n"] > 12
+    assert decided["noise"]["rerun_share"] is None, "one trial measures no re-run noise"
     assert [f.what for f in verify(exp.experiment).findings if not f.holds] == []
 
 
