@@ -207,8 +207,6 @@ def test_what_is_no_proposal_twice_stops_with_words_and_the_next_run_goes_on(sco
 @pytest.mark.parametrize(
     "changes",
     [
-        {"changes": [{"component": "implementation", "replacement": CODE.format(top=95) + "# \ud800"}]},
-        {"hypothesis": "Rows \ud800 of high levels are answered too."},
         {"changes": [{"component": "implementation", "replacement": f"x = {'-' * 200_000}1"}]},
         {"changes": [{"component": "implementation", "replacement": "import os\nos._exit(3)\n" + CODE}]},
         {"changes": [{"component": "implementation", "replacement": CODE.format(top="1 / 0") + "1 / 0\n"}]},
@@ -222,6 +220,21 @@ def test_what_could_never_be_scored_is_told_back_and_leaves_no_file(scored, chan
     assert ids(s) == []
     assert [final for final, _ in refused(s)] == [False, True]
     assert new_files(s) == []
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"changes": [{"component": "implementation", "replacement": CODE.format(top=95) + "# \ud800"}]},
+        {"hypothesis": "Rows \ud800 of high levels are answered too."},
+    ],
+)
+def test_half_a_character_is_a_question_mark_as_in_any_output(scored, changes):
+    s = scored([proposal(**changes), NOTHING])
+    diagnose(s.experiment, unattended=True)
+    assert ids(s) == ["01-wider-range"]
+    assert refused(s) == [(True, "it has nothing more to propose")]
+    assert sum("?" in (s.experiment.folder / path).read_text("utf-8") for path in new_files(s)) == 1
 
 
 def test_a_proposal_that_quotes_dev_text_is_refused_and_ends_the_proposals(scored):
