@@ -47,6 +47,7 @@ def call(
         stderr=subprocess.PIPE,
         text=True,
         encoding="utf-8",
+        errors="replace",
     ) as process:
         assert process.stdin is not None
         assert process.stdout is not None
@@ -57,10 +58,14 @@ def call(
             # Both are read at once: a long answer fills its pipe before the process ends the other.
             with ThreadPoolExecutor(1) as pool:
                 answer = pool.submit(process.stdout.read)
-                for line in process.stderr:
-                    tail.append(line)
-                    if progress:
-                        progress(line.rstrip("\n"))
+                try:
+                    for line in process.stderr:
+                        tail.append(line)
+                        if progress:
+                            progress(line.rstrip("\n"))
+                except Exception:  # else the process would wait for a reader, and the answer for the process
+                    process.stderr.close()
+                    raise
         except KeyboardInterrupt:
             process.wait()
             raise StoppedError("interrupted; what was finished is kept", fix="run it again") from None

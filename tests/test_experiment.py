@@ -281,6 +281,17 @@ def test_a_long_answer_and_long_progress_do_not_wait_for_each_other(module):
     assert len(lines) == 20_000
 
 
+def test_an_error_in_progress_ends_the_process_too(module):
+    def broken(line):
+        raise OSError(line)
+
+    body = "import sys\nfor n in range(20_000):\n    print(n, file=sys.stderr)\n"
+    with pytest.raises(OSError, match="0"):
+        module(body + raising("return 1"), progress=broken)
+    bytes_ = "import sys\nsys.stderr.buffer.write(b'\\xff\\n')\n"
+    assert module(bytes_ + raising("return 1")) == 1
+
+
 def test_progress_is_passed_on_line_by_line(module):
     lines = []
     body = 'import sys\nprint("1 of 2", file=sys.stderr)\nprint("2 of 2", file=sys.stderr)\n'

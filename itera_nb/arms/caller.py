@@ -41,6 +41,21 @@ def is_amount(value: JSON) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
 
 
+def bad_report(said: str, usage: Any, cost: JSON, latency_ms: float | None = None) -> Answer:
+    """The answer of an arm whose report of its call is wrong: what may be true of its price still counts."""
+    reported = usage if isinstance(usage, list) else []
+    calls: list[dict[str, Any]] = [call for call in reported if isinstance(call, dict)]
+    known = cost if isinstance(cost, int | float) and is_amount(cost) else None
+    return Answer(
+        "invalid",
+        error_type="BadReport",
+        error=said,
+        usage=calls or [{}],  # something was used: never the known 0 of a free arm
+        cost_usd=known,
+        latency_ms=latency_ms,
+    )
+
+
 def priced(arm: RunnableArm, answer: Answer) -> Answer:
     """An answer with its USD: free if registered so, as reported, priced call by call, or unknown.
 

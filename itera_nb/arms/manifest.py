@@ -313,11 +313,14 @@ def _normal_code(sources: dict[str, bytes], target: str, symbol: str) -> str:
     definitions: dict[str, ast.AST] = {}
     statements: list[str] = []
     used, waiting = [], [symbol]
-    for node in ast.parse(sources[home]).body:
+    module = ast.parse(sources[home])
+    named = {n.id for n in ast.walk(module) if isinstance(n, ast.Name)}
+    for node in module.body:
         if isinstance(node, _DEFINITION) and (node.name == symbol or not node.decorator_list):
             definitions[node.name] = node
         else:
-            if isinstance(node, _DEFINITION):  # its decorator may register it: it counts, whoever names it
+            # Its decorator may register it: it counts, whoever names it.
+            if isinstance(node, _DEFINITION) and node.name not in named:
                 node.name = "_"
             statements.append(ast.dump(node))
             waiting += [n.id for n in ast.walk(node) if isinstance(n, ast.Name)]

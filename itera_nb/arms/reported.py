@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from itera_nb._typing import JSON, Row
 from itera_nb.models.parsing import NotFiniteError, ParseError, Parser, StrictDecoder
 
-from .caller import Answer, Caller, is_amount, priced
+from .caller import Answer, Caller, bad_report, is_amount, priced
 
 if TYPE_CHECKING:
     import asyncio
@@ -102,9 +102,7 @@ class ReportingCaller(Caller):
         usage = [usage] if isinstance(usage, dict) else usage
         sound = isinstance(usage, list) and all(isinstance(call, dict) for call in usage)
         if not sound or not is_amount(cost) or not is_amount(first):
-            return Answer(
-                "invalid", error_type="BadReport", error="usage, cost_usd or first_token_ms is wrong"
-            )
+            return bad_report("usage, cost_usd or first_token_ms is wrong", usage, cost)
         facts = Answer("ok", usage=usage, cost_usd=cost, trace=value.get("trace"), first_token_ms=first)
         if value.get("error") is not None:
             return replace(facts, status="error", error_type="Reported", error=self.said(str(value["error"])))

@@ -23,7 +23,7 @@ from itera_nb.stats.paired import Delta
 QUEUE = "queue"
 """The proposer of what a person wrote into the queue."""
 LOCK_INSTEAD = """\
-take its file out of iterations/queue, then lock what passed:
+lock what passed, once no file waits in iterations/queue:
 itera run   (or exp.lock() in 4-diagnose)"""
 
 

@@ -319,9 +319,10 @@ def _absent(report: ComparisonReport) -> Iterator[tuple[str, str]]:
         )
     if report.worst and report.best:
         worst, best = (f"{points(b.estimate)} {interval(b.low, b.high)}" for b in (report.worst, report.best))
-        must = (
-            "a good outcome has to hold at the worst"
-            if report.worst_must_pass
-            else "too few to change the outcome"
-        )
+        if report.worst_must_pass:
+            must = "a good outcome has to hold at the worst"
+        elif report.reason == "missing_scores":
+            must = "a loss has to hold at the best"
+        else:
+            must = "too few to change the outcome"
         yield "bounds", f"if all that is absent went against the arm {worst}, for it {best}: {must}"

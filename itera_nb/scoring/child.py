@@ -26,7 +26,7 @@ from types import CodeType, ModuleType
 from typing import Any, Literal, NoReturn, TypeAlias
 
 from itera_nb._typing import JSON
-from itera_nb.arms.caller import Answer, is_amount
+from itera_nb.arms.caller import Answer, bad_report, is_amount
 from itera_nb.arms.output import Output
 from itera_nb.arms.track import Tracked, is_tracking, tracking
 
@@ -145,7 +145,9 @@ def to_json(value: Any) -> JSON:
         ValueError: It holds NaN or infinity, or refers to itself.
         TypeError: It holds something that JSON has no form for.
     """
-    text = json.dumps(value, allow_nan=False, default=_plain, ensure_ascii=False)
+    escaped = json.dumps(value, allow_nan=False, default=_plain)
+    # Read back, the two halves of a pair are one character again; what is left of one is not.
+    text = json.dumps(json.loads(escaped), ensure_ascii=False)
     plain: JSON = json.loads(text.encode(errors="replace"))
     return plain
 
@@ -344,7 +346,7 @@ def _answer(setup: Setup, value: Any, latency_ms: float) -> Answer:
         return Answer("invalid", error_type=kind, error=_message(error, setup), latency_ms=latency_ms)
     if not (is_amount(cost) and is_amount(first)):
         said = "cost_usd or first_token_ms is no amount"
-        return Answer("invalid", error_type="BadReport", error=said, latency_ms=latency_ms)
+        return bad_report(said, usage, cost, latency_ms)
     facts: dict[str, Any] = {
         "usage": usage,
         "trace": trace,

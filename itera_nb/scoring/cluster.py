@@ -172,8 +172,9 @@ class _Dispatch:
                     break
                 waiting.extendleft(self._returned())
         finally:
-            for future in self._running:
-                future.cancel()
+            for future, chunk in self._running.items():
+                if future.cancel():
+                    self._note(chunk, -1)
         if reached is not None:
             raise reached
 

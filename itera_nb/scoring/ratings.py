@@ -19,7 +19,7 @@ from itera_nb.metrics.judge import TIE
 
 SKIP = "?"
 RATING, ITEM, NUMBER = "rating", "item", "number"
-_FORMULA = re.compile(r"^[\s'\u200b\ufeff]*[=+\-@\uff1d\uff0b\uff0d\uff20]|^[\t\r\n]")
+_FORMULA = re.compile(r"^[\s'\u200b-\u200d\ufeff]*[=+\-@\uff1d\uff0b\uff0d\uff20]|^[\t\r\n]")
 _FIRST = 5
 
 

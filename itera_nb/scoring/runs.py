@@ -32,6 +32,7 @@ from itera_nb.scoring.progress import progress_bar
 from itera_nb.scoring.results import score_table
 from itera_nb.scoring.workers import Worker
 from itera_nb.source.parts import read_part
+from itera_nb.source.slices import text_of
 from itera_nb.spec import ArmSpec, RunSpec
 
 if TYPE_CHECKING:
@@ -327,13 +328,21 @@ def plant_injections(experiment: Experiment, ran: Ran) -> Planted | None:
 
 
 def strata_table(experiment: Experiment, rows: Sequence[Row]) -> pd.DataFrame:
-    """Id, slice, cluster and severity columns: what the rule needs of a row beside its scores."""
+    """Id, slice, cluster and severity columns: what the rule needs of a row beside its scores.
+
+    Slices are the text by which they were sealed: a table would make integers with a gap floats.
+    """
     import pandas as pd
 
     source = experiment.spec.source
     columns = [source.id, *source.slices, source.cluster, source.severity]
-    names = list(dict.fromkeys(c for c in columns if c))
-    return pd.DataFrame({name: [row[name] for row in rows] for name in names})
+    texts = {*source.slices} - {source.severity}
+    return pd.DataFrame(
+        {
+            name: [text_of(row[name]) if name in texts else row[name] for row in rows]
+            for name in dict.fromkeys(c for c in columns if c)
+        }
+    )
 
 
 def evidence_of(

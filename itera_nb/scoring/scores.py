@@ -217,7 +217,7 @@ def _read_score(call: Answer, lowest: float) -> RowScore:
         return RowScore(math.nan, unscored=f"returned {type(value).__name__}, not a number")
     if not lowest <= value <= 1:
         return RowScore(math.nan, unscored=f"returned a number outside [{lowest:g}, 1]")
-    modes, error = _read_modes(named)
+    modes, error = _read_modes(list(named) if isinstance(named, dict) else named)
     return RowScore(float(value), modes, mode_error=error)
 
 

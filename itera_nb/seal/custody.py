@@ -325,9 +325,10 @@ def _stored(keyring: Any, genesis_id: str, text: str) -> bool:
         if keyring.get_password(SERVICE, genesis_id):
             raise _exists(genesis_id)
         keyring.set_password(SERVICE, genesis_id, text)
-        return bool(keyring.get_password(SERVICE, genesis_id) == text)
     except KeyringError:
         return False
+    # Locked from here on it may hold the key, and a copy in a file would be forgotten without it.
+    return _held(keyring, genesis_id) == text
 
 
 def _exists(genesis_id: str) -> IteraError:

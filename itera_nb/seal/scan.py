@@ -205,9 +205,10 @@ class Scanner:
             root, "cat-file", "--batch-all-objects", "--batch-check=%(objecttype) %(objectname) %(objectsize)"
         )
         wanted, left = [], MAX_TOTAL
-        for kind, name, size in map(str.split, listed.decode().splitlines()):
-            if kind != "blob":
+        for line in listed.decode().splitlines():
+            if not line.startswith("blob "):  # a damaged object's line says only that it is missing
                 continue
+            _, name, size = line.split()
             self._objects += 1
             if name in self._clean or name in self._seen:
                 continue

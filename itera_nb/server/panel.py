@@ -5,6 +5,7 @@ A ledger that has not changed costs a look at its size and time; one that has gr
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from dataclasses import asdict, dataclass, field
@@ -175,7 +176,8 @@ class Panel:
         while True:
             entry = self._waiting.get()
             entry.waits = False
-            self._refresh(entry, wait=True)
+            with contextlib.suppress(Exception):  # one experiment's trouble must not end the reading of all
+                self._refresh(entry, wait=True)
 
     def _read(self, entry: _Entry) -> None:
         """Read what an experiment is now; whatever its files hold, it is at worst said to be broken."""

@@ -256,6 +256,11 @@ class DuckDBRelation:
                 )
         return min(max(BATCH_BYTES // max(sum(n or 0 for n in longest), 1), 64), BATCH_ROWS)
 
+    def is_nested(self, column: str) -> bool:
+        """Whether a column holds lists or objects."""
+        kind = self._types[column]
+        return column in self._json or kind.endswith("]") or kind.startswith(("STRUCT", "MAP", "UNION"))
+
     def _check_size(self) -> None:
         if self._id is None:
             return
@@ -307,6 +312,11 @@ def open_source(
     named = [c for c in declared if c not in {source.expected, source.severity, *source.inputs}]
     relation = DuckDBRelation(root / source.uri, source.id, text=[*named, *source.slices, *text])
     require_columns(relation.columns, declared, Path(source.uri).name)
+    if nested := [c for c in (*source.slices, *split.stratify) if relation.is_nested(c)]:
+        raise DataError(
+            f"{nested[0]!r} holds lists or objects: it cannot name slices or strata",
+            fix="use a column of short categories",
+        )
     return relation
 
 

@@ -255,7 +255,7 @@ def _write(
 def _counts(experiment: Experiment, parts: Mapping[str, pa.Table], sealed: Record) -> dict[str, Any]:
     """Rows of each part, slice, class and required condition after the move."""
     spec = experiment.spec
-    columns = declared_columns(spec.source, spec.split)
+    columns = declared_columns(spec.source.model_copy(update={"inputs": []}), spec.split)
     keys = pa.concat_tables([as_keys(parts[part], columns) for part in PARTS])
     of_row = np.repeat(np.arange(len(PARTS), dtype=np.int8), [parts[part].num_rows for part in PARTS])
     label = [str(spec.source.expected)]

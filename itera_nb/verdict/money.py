@@ -53,8 +53,10 @@ def _spent(experiment: Experiment, file: str, codec: Codec | None) -> float:
 
 def _recorded(experiment: Experiment) -> float:
     """USD of all recorded scores: what a custodian's clone knows, where the log of attempts is not."""
-    arms = (arm for scored in experiment.state.all("scored") for arm in scored.body["arms"].values())
-    return float(sum(arm["cost_usd"] or 0.0 for arm in arms))
+    bodies = [scored.body for scored in experiment.state.all("scored")]
+    arms = [arm for body in bodies for arm in body["arms"].values()]
+    judges = [body.get("judge") or {} for body in bodies]
+    return float(sum(one.get("cost_usd") or 0.0 for one in (*arms, *judges)))
 
 
 def _foreseen(experiment: Experiment) -> float:

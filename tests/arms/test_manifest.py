@@ -123,6 +123,17 @@ def test_what_a_decorator_registers_counts_though_nobody_names_it(changed, folde
     assert changed(code.replace("'int'", "'whole'")) == ["implementation"]
 
 
+def test_decorated_functions_that_change_places_are_a_change(changed, folder):
+    code = "from functools import cache\n\n@cache\ndef one(x):\n    return 1\n\n@cache\ndef two(x):\n    return 2\n\n"
+    code += "def answer(row):\n    return one(1) - two(1) / 2\n"
+    folder.write("arms/a.py", code)
+    swapped = (
+        code.replace("def one", "def three").replace("def two", "def one").replace("def three", "def two")
+    )
+    assert changed(code) == []
+    assert changed(swapped) == ["implementation"]
+
+
 def test_another_name_for_the_same_decorated_function_is_no_change(folder, manifest):
     code = "from functools import cache\n\n"
     for name in ("one", "two"):

@@ -80,6 +80,12 @@ def test_what_is_no_output(read, data, status, error_type):
     assert (answer.status, answer.error_type, answer.output) == (status, error_type, None)
 
 
+def test_what_a_wrong_report_says_of_its_price_still_counts(read):
+    assert read({"output": 1, "usage": 3, "cost_usd": 0.05}).cost_usd == 0.05
+    unknown = read({"output": 1, "cost_usd": -1}, cost="free")
+    assert (unknown.status, unknown.cost_usd) == ("invalid", None)
+
+
 def test_a_parse_reads_the_output_out_of_it(read):
     field = {"json": True, "field": "team"}
     assert read({"team": "fees", "p": 1}, parse=field).output == "fees"

@@ -119,9 +119,10 @@ def test_chunks_have_the_asked_size_and_share_their_latency(bench):
 def test_half_a_surrogate_pair_becomes_a_question_mark(bench):
     bench.write(r"""
         def f(row):
-            return {"said": "ok \ud83d", "whole": "\U0001f600"}
+            return {"said": "ok \ud83d", "whole": "\U0001f600", "halves": "\ud83d\ude00"}
     """)
-    assert solve(bench, "f", "a", timeout_s=10)[0].output == {"said": "ok ?", "whole": "\U0001f600"}
+    whole = "\U0001f600"
+    assert solve(bench, "f", "a", timeout_s=10)[0].output == {"said": "ok ?", "whole": whole, "halves": whole}
 
 
 def test_numpy_values_become_plain(bench):

@@ -176,7 +176,9 @@ def test_what_is_no_file_or_grows_is_passed_by(project):
 
 def git(project, *arguments):
     user = ["-c", "user.name=t", "-c", "user.email=t@example.com"]
-    subprocess.run(["git", "-C", project, *user, *arguments], check=True, capture_output=True)
+    command = ["git", "-C", project, *user, *arguments]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return done.stdout
 
 
 def test_every_git_object_is_looked_at_once(project):
@@ -192,6 +194,14 @@ def test_every_git_object_is_looked_at_once(project):
     git(project, "add", "loose.txt")
     git(project, "reset", "-q")
     (project / "loose.txt").unlink()
+    (project / "empty.txt").write_text("what a power cut leaves of an object", "utf-8")
+    git(project, "add", "empty.txt")
+    named = git(project, "hash-object", "empty.txt").strip()
+    damaged = project / ".git" / "objects" / named[:2] / named[2:]
+    damaged.chmod(0o600)
+    damaged.write_bytes(b"")
+    git(project, "update-index", "--force-remove", "empty.txt")
+    (project / "empty.txt").unlink()
     files = [f for f in project_files(project) if f.name != "raw.csv"]
     found = look(project, files, history=project, source=project / "raw.csv")
     names = {

@@ -165,6 +165,10 @@ def test_lists_and_objects_come_through(tmp_path):
     assert rows_of(relation, relation.keys([])["id"], relation.columns) == [
         {"id": "1", "relevant": ["d1"], "grades": {"d1": 2}}
     ]
+    for uri, column in (("a.parquet", "relevant"), ("a.parquet", "grades"), ("a.jsonl", "relevant")):
+        source = SourceSpec(uri=uri, id="id", inputs=["id"], slices=[column])
+        said = refused(lambda source=source: open_source(source, SplitSpec(), tmp_path))
+        assert f"'{column}' holds lists or objects" in said
 
 
 def test_long_keys_are_hashed_and_short_ones_kept(tmp_path):

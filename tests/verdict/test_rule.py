@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import fields, replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from itera_nb.exceptions import ArmError
 from itera_nb.scoring.evidence import Evidence, slice_masks
+from itera_nb.scoring.runs import strata_table
 from itera_nb.stats.paired import paired_delta
 from itera_nb.verdict.rule import evaluate
 
@@ -66,6 +68,13 @@ def test_slices_are_named_as_they_were_when_sealed():
         "tenant=a": [False, True, False, False],
         "none=": [True] * 4,
     }
+
+
+def test_whole_numbers_with_a_gap_name_slices_as_they_were_sealed():
+    source = SimpleNamespace(id="id", slices=["tier"], cluster=None, severity=None)
+    rows = [{"id": str(n), "tier": tier} for n, tier in enumerate((1, None, 2))]
+    table = strata_table(SimpleNamespace(spec=SimpleNamespace(source=source)), rows)
+    assert set(slice_masks(table, ["tier"])) == {"tier=1", "tier=2", "tier="}
 
 
 # the aggregate ----------------------------------------------------------------------------------------------
