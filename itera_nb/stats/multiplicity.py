@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from scipy import integrate, optimize, special
+from scipy import special
 
 from itera_nb.stats.decision import Rule
 from itera_nb.stats.paired import Delta, Floats
@@ -55,6 +55,7 @@ def best_of_k_bias(k: int) -> float:
     """Expected maximum of k standard normals: inflation of the best of k estimates in units of their SE."""
     if k < 1:
         raise ValueError(f"the best of {k} is not defined")
+    from scipy import integrate
 
     def density(z: float) -> float:
         return z * k * math.exp(-z * z / 2) / math.sqrt(2 * math.pi) * float(special.ndtr(z)) ** (k - 1)
@@ -67,6 +68,8 @@ def pocock_alpha(alpha: float = 0.05, first_share: float = 0.5) -> float:
 
     `first_share` is the share of all rows that the first look sees.
     """
+    from scipy import integrate, optimize
+
     root, rest = math.sqrt(first_share), math.sqrt(1 - first_share)
 
     def stays_inside(bound: float) -> float:

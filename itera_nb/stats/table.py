@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import optimize, special
+from scipy import special
 
 from itera_nb.stats.paired import Interval
 
@@ -107,6 +107,8 @@ def score_p_greater(table: PairedTable, null: float = 0.0) -> float:
 
 def tango_interval(table: PairedTable, alpha: float = 0.05) -> Interval:
     """Score interval of Tango (1998): every effect that the score test does not reject at two-sided alpha."""
+    from scipy import optimize
+
     z, estimate = float(special.ndtri(1 - alpha / 2)), table.estimate
     edge = 1 - 1e-12
 
