@@ -71,8 +71,11 @@ def _execute(experiment: Experiment, phase: str, path: Path) -> Path:
                 extra_arguments=["--IPKernelApp.log_level=50"],
             )
     except papermill.PapermillExecutionError as error:
+        said = _translate(error, path)
+        if not isinstance(said, CellError):
+            _unmark(temporary)
         temporary.replace(path)
-        raise _translate(error, path) from None
+        raise said from None
     except IteraError:  # of our engine, which has said what it found in the notebook
         temporary.replace(path)
         raise
@@ -81,6 +84,15 @@ def _execute(experiment: Experiment, phase: str, path: Path) -> Path:
         raise
     temporary.replace(path)
     return path
+
+
+def _unmark(path: Path) -> None:
+    """Take papermill's red headings out: a refusal is no fault of the notebook, and its cell says it."""
+    import nbformat
+    from papermill.execute import remove_error_markers
+
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.write(remove_error_markers(notebook), path)
 
 
 def _path(experiment: Experiment, phase: str) -> Path:

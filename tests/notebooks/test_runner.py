@@ -26,6 +26,25 @@ def test_a_notebook_is_run_by_one_process_at_a_time(make_experiment):
     assert experiment.state.has("frame_locked")
 
 
+def test_a_refusal_stands_in_its_cell_and_nowhere_else(make_experiment):
+    experiment = make_experiment().experiment
+    with pytest.raises(Refusal) as refused:
+        execute(experiment, "2-metric")
+    written = experiment.path("notebooks", "2-metric.ipynb").read_text("utf-8")
+    assert f"refused {refused.value.safeguard}" in written
+    assert "encountered" not in written
+
+
+def test_a_cell_s_own_fault_is_marked(make_experiment):
+    experiment = make_experiment().experiment
+    instantiate(experiment)
+    path = experiment.path("notebooks", "0-frame.ipynb")
+    path.write_text(path.read_text("utf-8").replace("exp.plan()", "1 / 0"), "utf-8")
+    with pytest.raises(CellError):
+        execute(experiment, "0-frame")
+    assert "An Exception was encountered" in path.read_text("utf-8")
+
+
 @pytest.mark.parametrize(
     "kind", [ArmError, BudgetReachedError, DataError, EditedError, RecordError, StoppedError]
 )
