@@ -459,7 +459,7 @@ def test_ctrl_c_while_a_batch_is_under_way_loses_nothing(ask, bench):
     count = 10
     script = bench.root.parent / "child.py"
     script.write_text(textwrap.dedent(CHILD), "utf-8")
-    with MessagesServer(lambda p: p[-1], batch_s=4) as server:
+    with MessagesServer(lambda p: p[-1], batch_s=9) as server:
         command = [sys.executable, script, bench.root.parent, server.url, "none", str(count)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
             while not server.batches.created:
@@ -468,7 +468,7 @@ def test_ctrl_c_while_a_batch_is_under_way_loses_nothing(ask, bench):
             begun = time.monotonic()
             process.send_signal(signal.SIGINT)
             _, said = process.communicate(timeout=20)
-            assert time.monotonic() - begun < 3
+            assert time.monotonic() - begun < 8, "nobody waits for the batch"
             assert "0 of 10 attempts of this run are recorded" in said
         assert child(bench, server, "none", count).stdout == "ready\ndone\n"
         assert set(server.paid.values()) == {1}
