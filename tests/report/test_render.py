@@ -1,5 +1,4 @@
 import re
-import time
 from html.parser import HTMLParser
 
 import nbformat
@@ -114,14 +113,6 @@ def test_an_unreadable_notebook_is_refused(tmp_path, content):
         (tmp_path / "n.ipynb").write_bytes(content)
     with pytest.raises(DataError, match="not a readable notebook"):
         render_html(tmp_path / "n.ipynb", tmp_path / "out.html")
-
-
-def test_converting_takes_no_time_worth_speaking_of(executed, tmp_path):
-    path = executed("scope")
-    rendered(path, tmp_path)
-    start = time.perf_counter()
-    rendered(path, tmp_path)
-    assert time.perf_counter() - start <= 1.5
 
 
 def test_templates_are_found_in_a_checkout_and_in_a_wheel(tmp_path, monkeypatch):
