@@ -227,7 +227,7 @@ def test_what_may_be_built_on(make_spec, parent, action, outcome, words):
         sprint._check_line(experiment, wanted)
     assert caught.value.safeguard == "SG23"
     if outcome == "kill":
-        assert "out of iterations/queue" in caught.value.instead, (
+        assert "no file waits in iterations/queue" in caught.value.instead, (
             "while it waits there, itera run comes back to it"
         )
 
