@@ -156,7 +156,8 @@ def _difference_law(design: Design, effect: float) -> tuple[Floats, Floats]:
         # Integral over p of Bin(a; T, p) Bin(b; T, p): a Beta function.
         both = choose[a] * choose * special.beta(a + j + 1, 2 * trials - a - j + 1)
         law[trials + a - j] += unstable * both
-    stable = max(design.discordance - unstable / 3, abs(effect))
+    # Where nearly all rows differ, what is unstable takes its share of them.
+    stable = max(min(design.discordance - unstable / 3, 1 - unstable), abs(effect))
     law[-1] += (stable + effect) / 2
     law[0] += (stable - effect) / 2
     law[trials] += 1 - law.sum()

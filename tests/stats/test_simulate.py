@@ -6,7 +6,14 @@ import pytest
 from itera_nb.stats.decision import Rule, decide
 from itera_nb.stats.paired import paired_delta, row_differences
 from itera_nb.stats.power import exact_power
-from itera_nb.stats.simulate import Design, _flagged, _Intervals, outcome_odds, with_extension
+from itera_nb.stats.simulate import (
+    Design,
+    _difference_law,
+    _flagged,
+    _Intervals,
+    outcome_odds,
+    with_extension,
+)
 from itera_nb.stats.slices import harm_posterior, judge_slices, scope, slice_deltas
 
 RULE = Rule()
@@ -172,3 +179,11 @@ def test_impossible_designs_are_refused(changes):
         Design(**{"rows": 50, "rule": RULE, **changes})
     with pytest.raises(ValueError, match="does not fit"):
         outcome_odds(Design(50, RULE, 0.3), 0.9, np.random.default_rng(0))
+
+
+def test_rows_that_all_differ_have_a_law():
+    design = Design(200, RULE, 1.0, 3)
+    values, law = _difference_law(design, 0.0)
+    assert law.min() >= 0
+    assert law.sum() == pytest.approx(1)
+    assert values @ law == pytest.approx(0)
